@@ -115,21 +115,10 @@ impl Links {
     /// # Errors
     /// The kernel's refusal.
     pub async fn index(&self, name: &str) -> Result<Option<u32>, LinkError> {
-        match self
-            .handle
-            .link()
-            .get()
-            .match_name(name)
-            .execute()
-            .try_next()
-            .await
-        {
+        match self.handle.link().get().match_name(name).execute().try_next().await {
             Ok(found) => Ok(found.map(|link| link.header.index)),
             Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(None),
-            Err(source) => Err(LinkError::Request {
-                op: format!("look up link {name}"),
-                source,
-            }),
+            Err(source) => Err(LinkError::Request { op: format!("look up link {name}"), source }),
         }
     }
 
@@ -138,9 +127,7 @@ impl Links {
     /// # Errors
     /// [`LinkError::NoLink`] if it is not.
     pub async fn require(&self, name: &str) -> Result<u32, LinkError> {
-        self.index(name)
-            .await?
-            .ok_or_else(|| LinkError::NoLink(name.to_owned()))
+        self.index(name).await?.ok_or_else(|| LinkError::NoLink(name.to_owned()))
     }
 
     /// Names and indices of all links.
@@ -160,12 +147,10 @@ impl Links {
             .into_iter()
             .filter_map(|link| {
                 let index = link.header.index;
-                link.attributes
-                    .into_iter()
-                    .find_map(|attribute| match attribute {
-                        LinkAttribute::IfName(name) => Some((name, index)),
-                        _ => None,
-                    })
+                link.attributes.into_iter().find_map(|attribute| match attribute {
+                    LinkAttribute::IfName(name) => Some((name, index)),
+                    _ => None,
+                })
             })
             .collect())
     }
@@ -177,11 +162,7 @@ impl Links {
     pub async fn ensure_bridge(&self, name: &str, mtu: u32) -> Result<u32, LinkError> {
         if self.index(name).await?.is_none() {
             ignore_exists(
-                self.handle
-                    .link()
-                    .add(LinkBridge::new(name).mtu(mtu).build())
-                    .execute()
-                    .await,
+                self.handle.link().add(LinkBridge::new(name).mtu(mtu).build()).execute().await,
             )
             .map_err(request(format!("add bridge {name}")))?;
         }
@@ -203,12 +184,7 @@ impl Links {
         if let Some(bridge) = veth.bridge {
             message = message.controller(bridge);
         }
-        self.handle
-            .link()
-            .add(message.build())
-            .execute()
-            .await
-            .map_err(request(op()))?;
+        self.handle.link().add(message.build()).execute().await.map_err(request(op()))?;
         match self.finish_veth(veth, &travelling).await {
             Ok(indices) => Ok(indices),
             Err(error) => {
@@ -254,10 +230,7 @@ impl Links {
             )
             .execute()
             .await
-            .map_err(request(format!(
-                "move {} into its namespace",
-                veth.peer_name
-            )))?;
+            .map_err(request(format!("move {} into its namespace", veth.peer_name)))?;
         self.set_up(here).await?;
         let inside = Links::inside(veth.peer_namespace)?;
         Ok((here, inside.require(veth.peer_name).await?))
@@ -296,10 +269,7 @@ impl Links {
         match self.handle.link().del(index).execute().await {
             Ok(()) => Ok(true),
             Err(error) if errno(&error) == Some(libc::ENODEV) => Ok(false),
-            Err(source) => Err(LinkError::Request {
-                op: format!("delete link {name}"),
-                source,
-            }),
+            Err(source) => Err(LinkError::Request { op: format!("delete link {name}"), source }),
         }
     }
 
@@ -309,11 +279,7 @@ impl Links {
     /// The kernel's refusal.
     pub async fn ensure_address(&self, index: u32, address: IpNet) -> Result<(), LinkError> {
         ignore_exists(
-            self.handle
-                .address()
-                .add(index, address.addr(), address.prefix_len())
-                .execute()
-                .await,
+            self.handle.address().add(index, address.addr(), address.prefix_len()).execute().await,
         )
         .map_err(request(format!("add address {address} to link {index}")))
     }
@@ -334,13 +300,10 @@ impl Links {
         Ok(found
             .into_iter()
             .filter_map(|message| {
-                let address = message
-                    .attributes
-                    .iter()
-                    .find_map(|attribute| match attribute {
-                        AddressAttribute::Address(address) => Some(*address),
-                        _ => None,
-                    })?;
+                let address = message.attributes.iter().find_map(|attribute| match attribute {
+                    AddressAttribute::Address(address) => Some(*address),
+                    _ => None,
+                })?;
                 let net = IpNet::new(address, message.header.prefix_len).ok()?;
                 Some((message.header.index, net))
             })
@@ -382,15 +345,12 @@ impl Links {
             .filter(|route| route.header.table == libc::RT_TABLE_MAIN)
             .filter_map(|route| {
                 let prefix = route.header.destination_prefix_length;
-                route
-                    .attributes
-                    .into_iter()
-                    .find_map(|attribute| match attribute {
-                        RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                            IpNet::new(address.into(), prefix).ok()
-                        }
-                        _ => None,
-                    })
+                route.attributes.into_iter().find_map(|attribute| match attribute {
+                    RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                        IpNet::new(address.into(), prefix).ok()
+                    }
+                    _ => None,
+                })
             })
             .collect())
     }
@@ -401,9 +361,7 @@ fn route_message(route: &Route, op: &str) -> Result<RouteMessage, LinkError> {
         .destination_prefix(route.destination.addr(), route.destination.prefix_len())
         .map_err(|_| LinkError::NoLink(op.to_owned()))?;
     if let Some(gateway) = route.gateway {
-        builder = builder
-            .gateway(gateway)
-            .map_err(|_| LinkError::NoLink(op.to_owned()))?;
+        builder = builder.gateway(gateway).map_err(|_| LinkError::NoLink(op.to_owned()))?;
     } else {
         builder = builder.scope(RouteScope::Link);
     }

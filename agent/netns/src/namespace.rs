@@ -135,21 +135,13 @@ pub fn pin(pins: &[(Kind, &Path)], hostname: Option<&str>) -> Result<(), Namespa
             .create(true)
             .append(true)
             .open(path)
-            .map_err(|source| NamespaceError::CreateFile {
-                path: path.to_path_buf(),
-                source,
-            })?;
+            .map_err(|source| NamespaceError::CreateFile { path: path.to_path_buf(), source })?;
     }
     let made = thread::scope(|scope| {
-        scope
-            .spawn(|| unshare_and_pin(pins, hostname))
-            .join()
-            .unwrap_or_else(|_| {
-                let path = pins
-                    .first()
-                    .map_or_else(PathBuf::new, |(_, path)| path.to_path_buf());
-                Err(NamespaceError::Panicked { path })
-            })
+        scope.spawn(|| unshare_and_pin(pins, hostname)).join().unwrap_or_else(|_| {
+            let path = pins.first().map_or_else(PathBuf::new, |(_, path)| path.to_path_buf());
+            Err(NamespaceError::Panicked { path })
+        })
     });
     if made.is_err() {
         for (_, path) in pins {
@@ -161,31 +153,18 @@ pub fn pin(pins: &[(Kind, &Path)], hostname: Option<&str>) -> Result<(), Namespa
 }
 
 fn unshare_and_pin(pins: &[(Kind, &Path)], hostname: Option<&str>) -> Result<(), NamespaceError> {
-    let flags = pins
-        .iter()
-        .fold(CloneFlags::empty(), |flags, (kind, _)| flags | kind.flag());
+    let flags = pins.iter().fold(CloneFlags::empty(), |flags, (kind, _)| flags | kind.flag());
     unshare(flags).map_err(|source| NamespaceError::Unshare {
         kinds: pins.iter().map(|(kind, _)| *kind).collect(),
         source,
     })?;
     if let Some(name) = hostname {
-        nix::unistd::sethostname(name).map_err(|source| NamespaceError::Hostname {
-            name: name.to_owned(),
-            source,
-        })?;
+        nix::unistd::sethostname(name)
+            .map_err(|source| NamespaceError::Hostname { name: name.to_owned(), source })?;
     }
     for (kind, path) in pins {
-        mount(
-            Some(kind.proc_file()),
-            *path,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        )
-        .map_err(|source| NamespaceError::Pin {
-            path: path.to_path_buf(),
-            source,
-        })?;
+        mount(Some(kind.proc_file()), *path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(|source| NamespaceError::Pin { path: path.to_path_buf(), source })?;
     }
     Ok(())
 }
@@ -193,7 +172,7 @@ fn unshare_and_pin(pins: &[(Kind, &Path)], hostname: Option<&str>) -> Result<(),
 /// Whether a namespace is pinned at this path.
 #[must_use]
 pub fn is_pinned(path: &Path) -> bool {
-    statfs(path).is_ok_and(|fs| i64::from(fs.filesystem_type().0) == NSFS_MAGIC)
+    statfs(path).is_ok_and(|fs| fs.filesystem_type().0 == NSFS_MAGIC)
 }
 
 /// Takes a pin away, however often it was mounted; an absent pin is no error. The namespace itself
@@ -202,10 +181,7 @@ pub fn is_pinned(path: &Path) -> bool {
 /// # Errors
 /// When the file cannot be unmounted or removed.
 pub fn unpin(path: &Path) -> Result<(), NamespaceError> {
-    let failed = |source: io::Error| NamespaceError::Remove {
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = |source: io::Error| NamespaceError::Remove { path: path.to_path_buf(), source };
     while is_pinned(path) {
         umount2(path, MntFlags::MNT_DETACH).map_err(|errno| failed(errno.into()))?;
     }
@@ -240,13 +216,9 @@ impl Namespace {
     /// When nothing is pinned there.
     pub fn open(path: &Path) -> Result<Self, NamespaceError> {
         if is_pinned(path) {
-            Ok(Self {
-                path: path.to_owned(),
-            })
+            Ok(Self { path: path.to_owned() })
         } else {
-            Err(NamespaceError::NotPinned {
-                path: path.to_owned(),
-            })
+            Err(NamespaceError::NotPinned { path: path.to_owned() })
         }
     }
 
@@ -261,10 +233,8 @@ impl Namespace {
     /// # Errors
     /// When the pin is gone.
     pub fn file(&self) -> Result<File, NamespaceError> {
-        File::open(&self.path).map_err(|source| NamespaceError::Open {
-            path: self.path.clone(),
-            source,
-        })
+        File::open(&self.path)
+            .map_err(|source| NamespaceError::Open { path: self.path.clone(), source })
     }
 
     /// Runs `work` inside the namespace, on a thread that ends with it. Sockets made there stay
@@ -278,19 +248,12 @@ impl Namespace {
             scope
                 .spawn(move || {
                     setns(file, CloneFlags::CLONE_NEWNET).map_err(|source| {
-                        NamespaceError::Enter {
-                            path: self.path.clone(),
-                            source,
-                        }
+                        NamespaceError::Enter { path: self.path.clone(), source }
                     })?;
                     Ok(work())
                 })
                 .join()
-                .unwrap_or_else(|_| {
-                    Err(NamespaceError::Panicked {
-                        path: self.path.clone(),
-                    })
-                })
+                .unwrap_or_else(|_| Err(NamespaceError::Panicked { path: self.path.clone() }))
         })
     }
 
