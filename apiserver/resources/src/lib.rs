@@ -4,7 +4,25 @@
 //! Inputs: typed objects (k8s-openapi). Outputs: typed objects, [`field::FieldError`]s, table cells.
 //! Deliberately not here: HTTP, storage, allocation of addresses, clocks (`now` is an argument).
 
+pub mod columns;
+pub mod duration;
+pub mod event;
 pub mod field;
+pub mod labels;
+pub mod namespace;
 pub mod object;
+pub mod service;
 pub mod strategy;
 pub mod table;
+
+mod config_map;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod lease;
+mod node;
+mod pod;
+mod replica_set;
+mod secret;
+mod service_account;
+mod template;

@@ -13,31 +13,9 @@ use k8s_openapi::{Metadata, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::columns::{Cell, Column};
 use crate::field::FieldErrors;
 use crate::object::Object;
-
-/// A printer column of a Table (upstream: `pkg/printers/internalversion/printers.go`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
-    /// As printed, e.g. `Cluster-IP`.
-    pub name: &'static str,
-    /// `string`, `integer`, …
-    pub kind: &'static str,
-    /// `name` for the first column, else empty.
-    pub format: &'static str,
-    /// 0 always shown, 1 with `-o wide`.
-    pub priority: i32,
-}
-
-/// A value in a Table row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Cell {
-    /// Text.
-    Text(String),
-    /// A number.
-    Number(i64),
-}
 
 /// The behaviour of one kind. Every function is pure.
 pub trait Strategy: Send + Sync + 'static {
@@ -68,6 +46,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_update(&self, _new: &Self::Object, _old: &Self::Object) -> FieldErrors {
         Vec::new()
     }
+    /// Problems of a change through `/status`; replaces `validate` and `validate_update` there.
+    fn validate_status_update(&self, _new: &Self::Object, _old: &Self::Object) -> FieldErrors {
+        Vec::new()
+    }
     /// Texts for `Warning:` headers.
     fn warnings(&self, _object: &Self::Object) -> Vec<String> {
         Vec::new()
@@ -80,7 +62,6 @@ pub trait Strategy: Send + Sync + 'static {
     fn grace_period(&self, _object: &Self::Object, _requested: Option<i64>) -> i64 {
         0
     }
-    /// Finalizers a delete waits for beyond `metadata.finalizers` are none; see the pipeline.
     /// The columns of a Table.
     fn columns(&self) -> &'static [Column];
     /// The cells of one row, as many as there are columns.
@@ -113,6 +94,8 @@ pub trait ErasedStrategy: Send + Sync {
     fn validate(&self, object: &dyn Object) -> FieldErrors;
     /// See [`Strategy::validate_update`].
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
+    /// See [`Strategy::validate_status_update`].
+    fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
     /// See [`Strategy::warnings`].
     fn warnings(&self, object: &dyn Object) -> Vec<String>;
     /// See [`Strategy::fields`].
@@ -134,7 +117,16 @@ fn typed<K: 'static>(object: &dyn Object) -> &K {
 }
 
 fn typed_mut<K: 'static>(object: &mut dyn Object) -> &mut K {
-    object.as_any_mut().downcast_mut().expect("the resource table pairs each kind with its strategy")
+    object
+        .as_any_mut()
+        .downcast_mut()
+        .expect("the resource table pairs each kind with its strategy")
+}
+
+/// A client never sets `generation`: it starts from the stored one and only a strategy moves it
+/// (upstream: `rest.BeforeUpdate`).
+fn keep_generation(new: &mut dyn Object, old: &dyn Object) {
+    new.metadata_mut().generation = old.metadata().generation;
 }
 
 impl<S: Strategy> ErasedStrategy for S {
@@ -148,9 +140,11 @@ impl<S: Strategy> ErasedStrategy for S {
         Strategy::prepare_create(self, typed_mut(object));
     }
     fn prepare_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        keep_generation(new, old);
         Strategy::prepare_update(self, typed_mut(new), typed(old));
     }
     fn prepare_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        keep_generation(new, old);
         Strategy::prepare_status_update(self, typed_mut(new), typed(old));
     }
     fn validate(&self, object: &dyn Object) -> FieldErrors {
@@ -158,6 +152,9 @@ impl<S: Strategy> ErasedStrategy for S {
     }
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors {
         Strategy::validate_update(self, typed(new), typed(old))
+    }
+    fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors {
+        Strategy::validate_status_update(self, typed(new), typed(old))
     }
     fn warnings(&self, object: &dyn Object) -> Vec<String> {
         Strategy::warnings(self, typed(object))
