@@ -1,0 +1,19 @@
+//! The three kinds of patches, and the patches that `apply` computes.
+//!
+//! Inputs and outputs are JSON values; every function leaves its inputs as they are. Errors are
+//! upstream's texts. Not here: which content type means which patch, conflicts and retries.
+//! Values nest at most as deep as the decoders allow (128), so recursion is bounded.
+
+use serde_json::Value;
+
+mod json;
+
+pub use json::{JsonPatchError, MAX_OPERATIONS, json};
+
+/// Applies a JSON merge patch (RFC 7386): objects merge, `null` removes, all else replaces.
+#[must_use]
+pub fn merge(current: &Value, patch: &Value) -> Value {
+    let mut result = current.clone();
+    json_patch::merge(&mut result, patch);
+    result
+}
