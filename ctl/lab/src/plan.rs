@@ -1,0 +1,204 @@
+//! Which processes make up a cluster, with their arguments. Pure: the supervisor only carries it out.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::containerd;
+use crate::paths::{self, Paths};
+use crate::spec::{Dataplane, LabSpec, Ranges};
+
+/// A process that the supervisor keeps running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// `containerd`, `server`, `node-1`, …; names its log.
+    pub name: String,
+    /// Program.
+    pub program: PathBuf,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// The pinned network namespace it runs in; `None` is the machine's own.
+    pub namespace: Option<PathBuf>,
+    /// Whether the loopback listener is handed over as standard input.
+    pub takes_listener: bool,
+    /// Where its output goes.
+    pub log: PathBuf,
+}
+
+/// Everything the supervisor runs, in the order in which it is started; it is stopped in reverse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Processes {
+    /// The processes.
+    pub all: Vec<Process>,
+}
+
+/// What a node process is told.
+#[derive(Clone, Debug)]
+pub struct NodeSettings<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address.
+    pub address: std::net::IpAddr,
+    /// The containerd it uses.
+    pub containerd: &'a Path,
+    /// Its namespace inside containerd.
+    pub containerd_namespace: &'a str,
+    /// The parent of its pods' cgroups.
+    pub cgroup_parent: String,
+    /// Its network namespace.
+    pub namespace: Option<PathBuf>,
+}
+
+/// The processes of a lab.
+#[must_use]
+pub fn lab(spec: &LabSpec, paths: &Paths, minictl: &Path) -> Processes {
+    let socket = paths.containerd_socket();
+    let nodes = spec.node_hosts();
+    let first = paths::namespace(&nodes[0].namespace);
+    let mut all = vec![
+        own_containerd(paths),
+        server(paths, minictl, spec.api_address(), &spec.ranges, Some(first)),
+    ];
+    for host in &nodes {
+        let settings = NodeSettings {
+            name: &host.name,
+            address: host.address.into(),
+            containerd: &socket,
+            containerd_namespace: &host.name,
+            cgroup_parent: cgroup_parent(&spec.name, &host.name),
+            namespace: Some(paths::namespace(&host.namespace)),
+        };
+        all.push(node(paths, minictl, &settings, &spec.ranges, spec.dataplane));
+    }
+    Processes { all }
+}
+
+/// The cgroup below which all pods of a lab's node run.
+#[must_use]
+pub fn cgroup_parent(cluster: &str, node: &str) -> String {
+    format!("/minictl/{cluster}/{node}")
+}
+
+/// A containerd of the cluster's own.
+#[must_use]
+pub fn own_containerd(paths: &Paths) -> Process {
+    Process {
+        name: "containerd".to_owned(),
+        program: PathBuf::from("containerd"),
+        args: vec!["--config".to_owned(), text(&containerd::config_file(paths))],
+        namespace: None,
+        takes_listener: false,
+        log: paths.log("containerd"),
+    }
+}
+
+/// The control plane.
+#[must_use]
+pub fn server(
+    paths: &Paths,
+    minictl: &Path,
+    advertise: SocketAddr,
+    ranges: &Ranges,
+    namespace: Option<PathBuf>,
+) -> Process {
+    let args = [
+        "server".to_owned(),
+        format!("--data-dir={}", text(&paths.data())),
+        format!("--pki-dir={}", text(&paths.pki())),
+        format!("--bind=0.0.0.0:{}", advertise.port()),
+        "--listen-stdin".to_owned(),
+        format!("--advertise={advertise}"),
+        format!("--cluster-cidr={}", ranges.cluster),
+        format!("--service-cidr={}", ranges.service),
+    ];
+    Process {
+        name: "server".to_owned(),
+        program: minictl.to_owned(),
+        args: args.to_vec(),
+        namespace,
+        takes_listener: true,
+        log: paths.log("server"),
+    }
+}
+
+/// A node: agent and netd.
+#[must_use]
+pub fn node(
+    paths: &Paths,
+    minictl: &Path,
+    settings: &NodeSettings<'_>,
+    ranges: &Ranges,
+    dataplane: Dataplane,
+) -> Process {
+    let state = paths.node(settings.name);
+    let args = [
+        "node".to_owned(),
+        format!("--name={}", settings.name),
+        format!("--node-ip={}", settings.address),
+        format!("--kubeconfig={}", text(&paths.node_kubeconfig(settings.name))),
+        format!("--containerd={}", text(settings.containerd)),
+        format!("--containerd-namespace={}", settings.containerd_namespace),
+        format!("--state-dir={}", text(&state)),
+        format!("--cgroup-parent={}", settings.cgroup_parent),
+        format!("--cluster-cidr={}", ranges.cluster),
+        format!("--service-cidr={}", ranges.service),
+        format!("--dataplane={}", dataplane.as_str()),
+    ];
+    Process {
+        name: settings.name.to_owned(),
+        program: minictl.to_owned(),
+        args: args.to_vec(),
+        namespace: settings.namespace.clone(),
+        takes_listener: false,
+        log: paths.log(settings.name),
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> LabSpec {
+        LabSpec {
+            name: "lab".to_owned(),
+            nodes: 2,
+            network: "192.168.56.0/24".parse().unwrap(),
+            ranges: Ranges {
+                cluster: "10.244.0.0/16".parse().unwrap(),
+                service: "10.96.0.0/12".parse().unwrap(),
+            },
+            dataplane: Dataplane::Nftables,
+            uplink: false,
+        }
+    }
+
+    #[test]
+    fn a_lab_is_containerd_a_control_plane_on_the_first_node_and_a_process_per_node() {
+        let paths = Paths::lab(Path::new("/state"), "lab");
+        let plan = lab(&spec(), &paths, Path::new("/bin/minictl"));
+        let names: Vec<&str> = plan.all.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["containerd", "server", "node-1", "node-2"]);
+        let namespaces: Vec<Option<String>> =
+            plan.all.iter().map(|p| p.namespace.as_deref().map(text)).collect();
+        let first = Some("/run/netns/lab-node-1".to_owned());
+        let second = Some("/run/netns/lab-node-2".to_owned());
+        assert_eq!(namespaces, [None, first.clone(), first, second]);
+        assert_eq!(plan.all.iter().filter(|p| p.takes_listener).count(), 1);
+        assert!(plan.all[1].args.contains(&"--advertise=192.168.56.70:6443".to_owned()));
+        assert!(plan.all[3].args.contains(&"--cgroup-parent=/minictl/lab/node-2".to_owned()));
+        assert!(plan.all[3].args.contains(&"--dataplane=nftables".to_owned()));
+    }
+
+    #[test]
+    fn the_plan_survives_its_file() {
+        let paths = Paths::lab(Path::new("/state"), "lab");
+        let plan = lab(&spec(), &paths, Path::new("/bin/minictl"));
+        let json = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Processes>(&json).unwrap(), plan);
+    }
+}

@@ -1,0 +1,312 @@
+//! What a cluster consists of: names, addresses and links, computed and never looked up. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// Port of the API server on its node.
+pub const API_PORT: u16 = 6443;
+/// Host part of the first node's address, as the course has it (192.168.56.70).
+const FIRST_NODE: u32 = 70;
+/// Host part of the outside client's address.
+const CLIENT: u32 = 10;
+/// Host part of the machine's own address on the lab bridge.
+const MACHINE: u32 = 1;
+/// Host part of the address of the `internet` host, the nodes' default gateway.
+const INTERNET: u32 = 254;
+/// Longest lab name: with the suffix of a host it must fit into a link's name (15 characters).
+const NAME_LIMIT: usize = 10;
+
+/// A wish that cannot be fulfilled, with the fix.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SpecError {
+    /// The name is no lower-case label.
+    #[error(
+        "lab name {0:?} is not usable: use 1 to {NAME_LIMIT} of a-z, 0-9 and '-', beginning with a letter"
+    )]
+    Name(String),
+    /// Too few or too many nodes for the network.
+    #[error("--nodes {0} is out of range: use 1 to {1} with this network")]
+    Nodes(u32, u32),
+    /// The network is too small.
+    #[error("--network {0} is too small: use a /24 such as 192.168.56.0/24")]
+    Network(Ipv4Net),
+    /// The networks of nodes, pods and Services overlap.
+    #[error("{0} and {1} overlap: choose another --network, --cluster-cidr or --service-cidr")]
+    Overlap(Ipv4Net, Ipv4Net),
+    /// No such host.
+    #[error("lab {lab} has no host {host:?}: its hosts are {hosts}")]
+    Host {
+        /// The lab.
+        lab: String,
+        /// What was asked for.
+        host: String,
+        /// What there is.
+        hosts: String,
+    },
+}
+
+/// Which engine carries Services; handed on to netd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dataplane {
+    /// IPVS where the kernel has it, nftables elsewhere.
+    #[default]
+    Auto,
+    /// IPVS.
+    Ipvs,
+    /// nftables.
+    Nftables,
+}
+
+impl Dataplane {
+    /// As written on a command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ipvs => "ipvs",
+            Self::Nftables => "nftables",
+        }
+    }
+}
+
+/// The address ranges of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// Pods; each node gets a /24 of it.
+    pub cluster: Ipv4Net,
+    /// ClusterIPs.
+    pub service: Ipv4Net,
+}
+
+/// A lab: nodes, a client outside the cluster, and an `internet` host, on one bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabSpec {
+    /// Name; part of the names of namespaces and links.
+    pub name: String,
+    /// Number of nodes.
+    pub nodes: u32,
+    /// The node network.
+    pub network: Ipv4Net,
+    /// Pod and Service addresses.
+    pub ranges: Ranges,
+    /// Engine for Services.
+    pub dataplane: Dataplane,
+    /// Whether the `internet` host forwards to the machine's own uplink.
+    pub uplink: bool,
+}
+
+/// What a host of a lab is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs pods; the first one runs the control plane, too.
+    Node,
+    /// Outside the cluster, knows the node network only.
+    Client,
+    /// Where the nodes' default route leads.
+    Internet,
+}
+
+/// A host of a lab: a network namespace with one address on the lab bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// `node-1`, `client`, `internet`.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its address on the lab bridge.
+    pub address: Ipv4Addr,
+    /// Name of its namespace, as `ip netns` shows it.
+    pub namespace: String,
+    /// Name of its port on the lab bridge.
+    pub port: String,
+}
+
+impl LabSpec {
+    /// Checks the wish; see [`SpecError`] for what can be wrong.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the fix.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let starts_well = self.name.starts_with(|c: char| c.is_ascii_lowercase());
+        if !starts_well || self.name.len() > NAME_LIMIT || !self.name.chars().all(plain) {
+            return Err(SpecError::Name(self.name.clone()));
+        }
+        if self.network.prefix_len() > 24 {
+            return Err(SpecError::Network(self.network));
+        }
+        // Two digits: a third would not fit into the name of a bridge port.
+        let most = 99;
+        if self.nodes == 0 || self.nodes > most {
+            return Err(SpecError::Nodes(self.nodes, most));
+        }
+        let ranges = [self.network, self.ranges.cluster, self.ranges.service];
+        for (i, a) in ranges.iter().enumerate() {
+            if let Some(b) = ranges[i + 1..].iter().find(|b| overlap(a, b)) {
+                return Err(SpecError::Overlap(*a, *b));
+            }
+        }
+        Ok(())
+    }
+
+    /// The lab bridge in the machine's own namespace.
+    #[must_use]
+    pub fn bridge(&self) -> String {
+        format!("mini-{}", self.name)
+    }
+
+    /// The machine's own address on the lab bridge.
+    #[must_use]
+    pub fn machine_address(&self) -> Ipv4Addr {
+        self.at(MACHINE)
+    }
+
+    /// All hosts: nodes, client, internet.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Host> {
+        let mut hosts: Vec<Host> = (1..=self.nodes)
+            .map(|n| {
+                self.host(&format!("node-{n}"), Role::Node, FIRST_NODE + n - 1, &format!("n{n}"))
+            })
+            .collect();
+        hosts.push(self.host("client", Role::Client, CLIENT, "cl"));
+        hosts.push(self.host("internet", Role::Internet, INTERNET, "in"));
+        hosts
+    }
+
+    /// The hosts that run pods.
+    #[must_use]
+    pub fn node_hosts(&self) -> Vec<Host> {
+        self.hosts().into_iter().filter(|host| host.role == Role::Node).collect()
+    }
+
+    /// A host by name.
+    ///
+    /// # Errors
+    /// [`SpecError::Host`], naming the hosts there are.
+    pub fn host_named(&self, name: &str) -> Result<Host, SpecError> {
+        let hosts = self.hosts();
+        hosts.iter().find(|host| host.name == name).cloned().ok_or_else(|| SpecError::Host {
+            lab: self.name.clone(),
+            host: name.to_owned(),
+            hosts: hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// Where nodes reach the API server.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.at(FIRST_NODE)), API_PORT)
+    }
+
+    /// The default gateway of the nodes: the `internet` host.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.at(INTERNET)
+    }
+
+    fn host(&self, name: &str, role: Role, number: u32, short: &str) -> Host {
+        Host {
+            name: name.to_owned(),
+            role,
+            address: self.at(number),
+            namespace: format!("{}-{name}", self.name),
+            port: format!("{}-{short}", self.name),
+        }
+    }
+
+    fn at(&self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.network.network()) + number)
+    }
+}
+
+/// Whether two networks share an address.
+#[must_use]
+pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
+}
+
+/// The networks of the machine that a cluster's ranges would clash with, as (range, existing one).
+#[must_use]
+pub fn clashes(wanted: &[Ipv4Net], present: &[Ipv4Net]) -> Vec<(Ipv4Net, Ipv4Net)> {
+    wanted.iter().flat_map(|w| present.iter().filter(|p| overlap(w, p)).map(|p| (*w, *p))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().unwrap()
+    }
+
+    fn lab(nodes: u32) -> LabSpec {
+        LabSpec {
+            name: "lab".to_owned(),
+            nodes,
+            network: net("192.168.56.0/24"),
+            ranges: Ranges { cluster: net("10.244.0.0/16"), service: net("10.96.0.0/12") },
+            dataplane: Dataplane::Auto,
+            uplink: false,
+        }
+    }
+
+    #[test]
+    fn nodes_have_the_addresses_of_the_course() {
+        let hosts = lab(4).hosts();
+        let nodes: Vec<String> = hosts[..4].iter().map(|h| h.address.to_string()).collect();
+        assert_eq!(nodes, ["192.168.56.70", "192.168.56.71", "192.168.56.72", "192.168.56.73"]);
+        assert_eq!(lab(4).api_address().to_string(), "192.168.56.70:6443");
+        assert_eq!(hosts[0].namespace, "lab-node-1");
+    }
+
+    #[test]
+    fn link_names_fit_the_kernel_even_for_the_longest_lab() {
+        let mut spec = lab(99);
+        spec.name = "abcdefghij".to_owned();
+        assert_eq!(spec.validate(), Ok(()));
+        assert!(spec.bridge().len() <= 15);
+        // One character more: the name of the other end while it travels.
+        assert!(spec.hosts().iter().all(|host| host.port.len() <= 14));
+    }
+
+    #[test]
+    fn bad_wishes_are_named() {
+        for name in ["", "Lab", "1st", "a_b", "abcdefghijk"] {
+            let mut spec = lab(1);
+            spec.name = name.to_owned();
+            assert_eq!(spec.validate(), Err(SpecError::Name(name.to_owned())));
+        }
+        assert_eq!(lab(0).validate(), Err(SpecError::Nodes(0, 99)));
+        assert_eq!(lab(100).validate(), Err(SpecError::Nodes(100, 99)));
+        let mut spec = lab(1);
+        spec.network = net("10.100.0.0/24");
+        assert_eq!(
+            spec.validate(),
+            Err(SpecError::Overlap(net("10.100.0.0/24"), net("10.96.0.0/12")))
+        );
+        spec.network = net("192.168.56.0/28");
+        assert_eq!(spec.validate(), Err(SpecError::Network(net("192.168.56.0/28"))));
+    }
+
+    #[test]
+    fn an_unknown_host_is_answered_with_the_known_ones() {
+        let error = lab(2).host_named("node-3").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"lab lab has no host "node-3": its hosts are node-1, node-2, client, internet"#
+        );
+    }
+
+    #[test]
+    fn clashes_name_both_sides() {
+        let present = [net("192.168.0.0/16"), net("172.17.0.0/16")];
+        assert_eq!(
+            clashes(&[net("192.168.56.0/24"), net("10.96.0.0/12")], &present),
+            vec![(net("192.168.56.0/24"), net("192.168.0.0/16"))]
+        );
+    }
+}
