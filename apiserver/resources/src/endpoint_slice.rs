@@ -67,23 +67,21 @@ impl Strategy for EndpointSlices {
 fn format_ports(ports: &[EndpointPort]) -> String {
     let texts: Vec<String> = ports
         .iter()
-        .map(|port| match (port.name.as_deref().unwrap_or_default(), port.port) {
-            ("", None) => UNSET.to_owned(),
-            (name, None) => name.to_owned(),
-            (_, Some(number)) => number.to_string(),
+        .map(|port| match (port.port, &port.name) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => "*".to_owned(),
         })
         .collect();
     first_few(&texts)
 }
 
-/// The first three, and how many more there are; `<unset>` for none
-/// (upstream: `formatDiscoveryPorts`, `formatDiscoveryEndpoints`).
+/// The first three, and how many more there are; `<unset>` when there is nothing to show
+/// (upstream: `listWithMoreString`).
 fn first_few(texts: &[String]) -> String {
-    if texts.is_empty() {
-        return UNSET.to_owned();
-    }
     let shown = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(",");
     match texts.len().saturating_sub(SHOWN) {
+        0 if shown.is_empty() => UNSET.to_owned(),
         0 => shown,
         hidden => format!("{shown} + {hidden} more..."),
     }

@@ -48,37 +48,32 @@ impl Strategy for EndpointsStrategy {
     }
 }
 
-/// `10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more...` (upstream: `formatEndpoints`).
+/// `10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more...`; `<none>` without subsets, empty when none of
+/// their addresses is ready (upstream: `formatEndpoints`).
 fn format_subsets(subsets: &[EndpointSubset]) -> String {
-    let mut shown: Vec<String> = Vec::new();
-    let mut total = 0;
-    for subset in subsets {
-        let addresses = subset.addresses.as_deref().unwrap_or_default();
-        let ports = subset.ports.as_deref().unwrap_or_default();
-        // Endpoints of a headless Service need no ports.
-        let per_address: Vec<String> = if ports.is_empty() {
-            vec![String::new()]
-        } else {
-            ports.iter().map(|p| p.port.to_string()).collect()
-        };
-        total += addresses.len() * per_address.len();
-        for port in &per_address {
-            for address in addresses.iter().take(SHOWN_ADDRESSES - shown.len()) {
-                shown.push(join_host_port(&address.ip, port));
-            }
-        }
+    if subsets.is_empty() {
+        return NONE.to_owned();
     }
-    match (shown.is_empty(), total - shown.len()) {
-        (true, _) => NONE.to_owned(),
-        (false, 0) => shown.join(","),
-        (false, hidden) => format!("{} + {hidden} more...", shown.join(",")),
+    let all: Vec<String> = subsets.iter().flat_map(ready_endpoints).collect();
+    let shown = all.iter().take(SHOWN_ADDRESSES).cloned().collect::<Vec<_>>().join(",");
+    match all.len().saturating_sub(SHOWN_ADDRESSES) {
+        0 => shown,
+        hidden => format!("{shown} + {hidden} more..."),
     }
 }
 
-fn join_host_port(ip: &str, port: &str) -> String {
-    match (port.is_empty(), ip.contains(':')) {
-        (true, _) => ip.to_owned(),
-        (false, true) => format!("[{ip}]:{port}"),
-        (false, false) => format!("{ip}:{port}"),
+/// Every ready address with every port; the addresses alone when there are no ports, as a headless
+/// Service may have it.
+fn ready_endpoints(subset: &EndpointSubset) -> Vec<String> {
+    let addresses = subset.addresses.as_deref().unwrap_or_default();
+    let ports = subset.ports.as_deref().unwrap_or_default();
+    if ports.is_empty() {
+        return addresses.iter().map(|a| a.ip.clone()).collect();
     }
+    let of_port = |port: i32| addresses.iter().map(move |a| join_host_port(&a.ip, port));
+    ports.iter().flat_map(|p| of_port(p.port)).collect()
+}
+
+fn join_host_port(ip: &str, port: i32) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }

@@ -77,7 +77,8 @@ impl FieldError {
             ErrorKind::Duplicate(value) => format!("Duplicate value: {value}"),
             ErrorKind::TooLong(_) => "Too long".to_owned(),
             ErrorKind::TooMany(actual, max) => {
-                return format!("Too many: {actual}: must have at most {max} items");
+                let items = if *max == 1 { "item" } else { "items" };
+                return format!("Too many: {actual}: must have at most {max} {items}");
             }
             ErrorKind::NotFound(value) => format!("Not found: {value}"),
             ErrorKind::Internal => "Internal error".to_owned(),
@@ -136,6 +137,12 @@ impl Path {
         self.error(ErrorKind::Invalid(shown(&value)), detail)
     }
 
+    /// The value is malformed in each of these ways.
+    #[must_use]
+    pub fn invalid_for_each(&self, value: impl Serialize, details: Vec<String>) -> FieldErrors {
+        details.into_iter().map(|detail| self.invalid(&value, detail)).collect()
+    }
+
     /// The value is none of the allowed ones.
     #[must_use]
     pub fn not_supported(&self, value: impl Serialize, allowed: &[&str]) -> FieldError {
@@ -165,6 +172,19 @@ impl Path {
     #[must_use]
     pub fn too_many(&self, actual: usize, max: usize) -> FieldError {
         self.error(ErrorKind::TooMany(actual, max), "")
+    }
+
+    /// A number that must not be negative.
+    #[must_use]
+    pub fn negative(&self, value: impl Into<i64>) -> Option<FieldError> {
+        let value = value.into();
+        (value < 0).then(|| self.invalid(value, "must be greater than or equal to 0"))
+    }
+
+    /// The value was changed and may not be.
+    #[must_use]
+    pub fn immutable<T: Serialize + PartialEq>(&self, new: &T, old: &T) -> Option<FieldError> {
+        (new != old).then(|| self.invalid(new, "field is immutable"))
     }
 
     /// What the value names does not exist.

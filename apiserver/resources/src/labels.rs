@@ -1,6 +1,7 @@
-//! Label selectors of API objects: matching and printing (`metav1.LabelSelector`).
+//! Labels and label selectors of API objects: checking, matching, printing.
 //!
-//! Owns: what a `LabelSelector` means and how kubectl's columns show it.
+//! Owns: what a `LabelSelector` means, when it is well formed, and how kubectl's columns show it.
+//! Upstream: apimachinery `pkg/apis/meta/v1/{helpers.go,validation}`, `pkg/labels`.
 //! Deliberately not here: the selector syntax of query strings, which the HTTP pipeline parses.
 
 use std::collections::BTreeMap;
@@ -8,9 +9,57 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::columns::NONE;
+use crate::field::{FieldErrors, Path};
+use crate::names;
 
 /// Labels, or any other map of names to values.
 pub type Labels = BTreeMap<String, String>;
+
+/// Checks labels, or a selector that is a plain map.
+#[must_use]
+pub fn validate_labels(path: &Path, labels: Option<&Labels>) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    for (key, value) in labels.into_iter().flatten() {
+        errors.extend(path.invalid_for_each(key, names::qualified_name(key)));
+        errors.extend(path.invalid_for_each(value, names::label_value(value)));
+    }
+    errors
+}
+
+/// Checks a selector with `matchLabels` and `matchExpressions`.
+#[must_use]
+pub fn validate_selector(path: &Path, selector: &LabelSelector) -> FieldErrors {
+    let mut errors = validate_labels(&path.child("matchLabels"), selector.match_labels.as_ref());
+    let path = path.child("matchExpressions");
+    for (i, requirement) in selector.match_expressions.iter().flatten().enumerate() {
+        errors.extend(validate_requirement(&path.index(i), requirement));
+    }
+    errors
+}
+
+fn validate_requirement(path: &Path, requirement: &LabelSelectorRequirement) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let values_path = path.child("values");
+    match requirement.operator.as_str() {
+        "In" | "NotIn" if values.is_empty() => errors
+            .push(values_path.required("must be specified when `operator` is 'In' or 'NotIn'")),
+        "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(
+            values_path
+                .forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"),
+        ),
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => {
+            errors.push(path.child("operator").invalid(other, "not a valid selector operator"));
+        }
+    }
+    let key = &requirement.key;
+    errors.extend(path.child("key").invalid_for_each(key, names::qualified_name(key)));
+    for (i, value) in values.iter().enumerate() {
+        errors.extend(values_path.index(i).invalid_for_each(value, names::label_value(value)));
+    }
+    errors
+}
 
 /// Whether the selector has no condition at all; such a selector matches everything.
 #[must_use]
@@ -83,3 +132,6 @@ pub fn format_labels(labels: Option<&Labels>) -> String {
     let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
+
+#[cfg(test)]
+mod tests;

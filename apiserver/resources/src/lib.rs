@@ -4,13 +4,17 @@
 //! Inputs: typed objects (k8s-openapi). Outputs: typed objects, [`field::FieldError`]s, table cells.
 //! Deliberately not here: HTTP, storage, allocation of addresses, clocks (`now` is an argument).
 
+pub mod addresses;
 pub mod columns;
 pub mod duration;
 pub mod event;
 pub mod field;
 pub mod labels;
+pub mod metadata;
+pub mod names;
 pub mod namespace;
 pub mod object;
+pub mod quantity;
 pub mod service;
 pub mod strategy;
 pub mod table;

@@ -3,10 +3,12 @@
 //! Upstream: `pkg/registry/core/service/{strategy.go,storage/storage.go}`, `pkg/apis/core/v1/defaults.go`.
 //! Deliberately not here: allocating addresses and ports (the API server's transaction), backends.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 
-use crate::columns::{self, Cell, Column, NONE};
+use crate::columns::{self, Cell, Column, NONE, UNKNOWN};
 use crate::labels::format_labels;
 use crate::strategy::Strategy;
 
@@ -48,7 +50,7 @@ impl Strategy for Services {
         vec![
             columns::name(metadata),
             spec.type_.as_deref().unwrap_or_default().into(),
-            columns::or_none(spec.cluster_ip.as_deref()).into(),
+            columns::or_none(spec.cluster_ips.iter().flatten().next().map(String::as_str)).into(),
             external_ips(service, &spec).into(),
             format_ports(spec.ports.as_deref().unwrap_or_default()).into(),
             columns::age(metadata, now),
@@ -63,22 +65,23 @@ fn external_ips(service: &Service, spec: &ServiceSpec) -> String {
     match spec.type_.as_deref().unwrap_or_default() {
         "ExternalName" => spec.external_name.clone().unwrap_or_default(),
         "LoadBalancer" => {
-            let mut all: Vec<&str> = ingress(service);
+            let mut all: Vec<&str> = ingress(service).into_iter().collect();
             all.extend(set.iter().map(String::as_str));
             if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
         }
-        _ if set.is_empty() => NONE.to_owned(),
-        _ => set.join(","),
+        "ClusterIP" | "NodePort" if set.is_empty() => NONE.to_owned(),
+        "ClusterIP" | "NodePort" => set.join(","),
+        _ => UNKNOWN.to_owned(),
     }
 }
 
-/// Addresses or names that a load balancer answers on.
-fn ingress(service: &Service) -> Vec<&str> {
+/// Addresses or names that a load balancer answers on, each once, sorted.
+fn ingress(service: &Service) -> BTreeSet<&str> {
     let balancer = service.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     let entries = balancer.into_iter().flat_map(|b| b.ingress.iter().flatten());
     let named = entries
         .filter_map(|i| i.ip.as_deref().filter(|ip| !ip.is_empty()).or(i.hostname.as_deref()));
-    named.collect()
+    named.filter(|name| !name.is_empty()).collect()
 }
 
 /// The PORT(S) cell: `80:30008/TCP,443/TCP`.

@@ -93,6 +93,8 @@ struct Summary {
     total: usize,
     reason: String,
     restarts: Restarts,
+    /// An init container has not done its part.
+    initializing: bool,
 }
 
 impl Summary {
@@ -104,10 +106,10 @@ impl Summary {
             total: spec.containers.len() + sidecars,
             reason: reason_of_pod(status),
             restarts: Restarts::default(),
+            initializing: false,
         };
         let sidecar_restarts = summary.read_init_containers(init_containers, status);
-        let initializing = summary.reason.starts_with("Init:");
-        if !initializing || has_condition(status, "Initialized") {
+        if !summary.initializing || has_condition(status, "Initialized") {
             // Restarts of finished init containers are no longer of interest.
             summary.restarts = sidecar_restarts;
             summary.read_containers(status);
