@@ -8,4 +8,6 @@
 pub mod decode;
 pub mod patch;
 pub mod quote;
+pub mod schema;
 pub mod selector;
+pub mod strict;
