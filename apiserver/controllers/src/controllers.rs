@@ -16,7 +16,7 @@ use crate::event::{self, Recorder};
 use crate::meta::Held;
 use crate::reflector::{self, Source};
 use crate::view::{Kind, View};
-use crate::{deployment, replicaset, scheduler};
+use crate::{deployment, endpoints, endpointslice, mirroring, replicaset, scheduler};
 
 /// A resource's place in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,6 +127,9 @@ fn controllers(context: &Context, config: &Config) -> Vec<Loop> {
         named("deployment", deployment::run(context)),
         named("replicaset", replicaset::run(context)),
         named("scheduler", scheduler::run(context)),
+        named("endpointslice", endpointslice::run(context)),
+        named("endpoints", endpoints::run(context)),
+        named("endpointslicemirroring", mirroring::run(context)),
     ]
 }
 

@@ -56,6 +56,11 @@ fn finish<K: Clone + Eq + Hash + Debug>(
                 queue.add_after(key.clone(), after);
             }
         }
+        // Nothing new is let into a namespace that goes away; what is there goes with it.
+        Err(error) if error.is_namespace_terminating() => {
+            tracing::debug!(controller = name, ?key, error = error.chain(), "left alone");
+            queue.forget(key);
+        }
         Err(error) => {
             // Somebody else wrote first, or the object went: ordinary, the next look settles it.
             if error.is_conflict() || error.is_not_found() {
