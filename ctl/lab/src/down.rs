@@ -53,17 +53,25 @@ pub async fn leftovers(state: &Path, spec: &LabSpec) -> Result<()> {
     finish(failed)
 }
 
-/// Stops the machine's own cluster and removes its files. Containers in a containerd that is not
-/// ours, the bridge and kernel state of Services are removed by whoever made them, before this.
+/// Stops the processes and containers of the machine's own cluster. What they left in a containerd
+/// that is not ours and in the kernel is removed by whoever made it, between this and
+/// [`machine_files`].
 ///
 /// # Errors
-/// Everything that could not be removed.
-pub async fn machine(state: &Path) -> Result<()> {
-    let paths = Paths::machine(state);
-    let mut failed = stop_processes(&paths, "minictl/machine").await;
-    failed.extend(remove_files(&paths));
+/// Everything that could not be stopped.
+pub async fn machine_processes(state: &Path) -> Result<()> {
+    finish(stop_processes(&Paths::machine(state), "minictl/machine").await)
+}
+
+/// Removes the files of the machine's own cluster.
+///
+/// # Errors
+/// When they cannot be removed.
+pub fn machine_files(state: &Path) -> Result<()> {
+    let removed = finish(remove_files(&Paths::machine(state)).into_iter().collect());
+    // Stays if there are labs.
     let _ = std::fs::remove_dir(state);
-    finish(failed)
+    removed
 }
 
 /// Stops everything of a cluster and unmounts it; `cgroup` is relative to the hierarchies' roots.

@@ -29,7 +29,13 @@ pub struct Recipe {
     command: &'static [&'static str],
     /// TCP ports that the program listens on.
     ports: &'static [u16],
+    /// The signal that lets the program finish its requests before it ends.
+    stop_signal: &'static str,
 }
+
+/// busybox's httpd has no handler for SIGTERM, which the first process of a container then never
+/// gets; a shell that waits for it has.
+const SERVE_8080: &[&str] = &["/bin/sh", "-c", "trap exit TERM; httpd -f -p 8080 -h /www & wait"];
 
 const NOT_NEEDED: &[&str] =
     &["debconf", "dpkg", "perl", "libperl", "libgdbm", "tar", "gcc-12-base"];
@@ -93,6 +99,7 @@ pub const RECIPES: &[Recipe] = &[
         folders: &["var/log/nginx", "var/lib/nginx", "run", "tmp"],
         command: &["/usr/sbin/nginx"],
         ports: &[80],
+        stop_signal: "SIGQUIT",
     },
     Recipe {
         reference: "busybox",
@@ -102,6 +109,7 @@ pub const RECIPES: &[Recipe] = &[
         folders: &["tmp", "root", "var/www"],
         command: &["/bin/sh"],
         ports: &[],
+        stop_signal: "SIGTERM",
     },
     Recipe {
         reference: "httpd",
@@ -121,6 +129,7 @@ pub const RECIPES: &[Recipe] = &[
         folders: &["run", "tmp"],
         command: &["/usr/sbin/apache2", "-D", "FOREGROUND", "-f", "/etc/httpd.conf"],
         ports: &[80],
+        stop_signal: "SIGWINCH",
     },
     Recipe {
         reference: "dalgudcks/http-go",
@@ -136,8 +145,9 @@ pub const RECIPES: &[Recipe] = &[
             ),
         ],
         folders: &["tmp"],
-        command: &["/bin/httpd", "-f", "-p", "8080", "-h", "/www"],
+        command: SERVE_8080,
         ports: &[8080],
+        stop_signal: "SIGTERM",
     },
     Recipe {
         reference: "gcr.io/google-samples/node-hello:1.0",
@@ -145,8 +155,9 @@ pub const RECIPES: &[Recipe] = &[
         skip: &[],
         files: &[PASSWD, GROUP, ("www/index.html", "Hello Kubernetes!", 0o644)],
         folders: &["tmp"],
-        command: &["/bin/httpd", "-f", "-p", "8080", "-h", "/www"],
+        command: SERVE_8080,
         ports: &[8080],
+        stop_signal: "SIGTERM",
     },
 ];
 

@@ -139,7 +139,7 @@ pub fn node(
         format!("--kubeconfig={}", text(&paths.node_kubeconfig(settings.name))),
         format!("--containerd={}", text(settings.containerd)),
         format!("--containerd-namespace={}", settings.containerd_namespace),
-        format!("--state-dir={}", text(&state)),
+        format!("--agent-dir={}", text(&state)),
         format!("--cgroup-parent={}", settings.cgroup_parent),
         format!("--cluster-cidr={}", ranges.cluster),
         format!("--service-cidr={}", ranges.service),

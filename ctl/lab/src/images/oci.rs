@@ -22,6 +22,7 @@ pub(super) struct Image<'a> {
     pub(super) reference: &'a str,
     pub(super) command: &'a [&'a str],
     pub(super) ports: &'a [u16],
+    pub(super) stop_signal: &'a str,
 }
 
 struct Blob {
@@ -52,6 +53,7 @@ pub(super) fn write(image: &Image<'_>, root: &Path, target: &Path) -> Result<()>
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "Cmd": image.command,
             "ExposedPorts": ports,
+            "StopSignal": image.stop_signal,
         },
         "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
     }))?);
@@ -144,7 +146,12 @@ mod tests {
         std::fs::create_dir_all(root.join("bin")).unwrap();
         std::fs::write(root.join("bin/hello"), "hi").unwrap();
         std::os::unix::fs::symlink("hello", root.join("bin/hullo")).unwrap();
-        let image = Image { reference: "hello", command: &["/bin/hello"], ports: &[80] };
+        let image = Image {
+            reference: "hello",
+            command: &["/bin/hello"],
+            ports: &[80],
+            stop_signal: "SIGTERM",
+        };
         let (first, second) = (dir.path().join("a.tar"), dir.path().join("b.tar"));
         write(&image, &root, &first).unwrap();
         write(&image, &root, &second).unwrap();

@@ -1,0 +1,61 @@
+# Two commands set everything up on a fresh Debian 12 with Rust: `make lab` and `make test`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+LAB ?= lab
+
+# What the product needs to run, what its build needs, and what its tests check it with.
+RUNTIME_PACKAGES := containerd runc nftables iproute2 apt dpkg
+BUILD_PACKAGES := protobuf-compiler libprotobuf-dev gcc libc6-dev
+TEST_PACKAGES := curl jq socat conntrack dnsutils ipvsadm qemu-system-x86 cpio busybox-static util-linux
+
+# Installs what is missing of a list of packages; $(1) is the list.
+define install
+	@missing=$$(for p in $(1); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "installing" $$missing; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+endef
+
+.PHONY: build
+build: build-deps ## Build target/release/minictl
+	cargo build --release --locked -p minictl
+
+.PHONY: lab
+lab: deps build ## Start a lab and run the first course note on it
+	@mkdir -p /usr/local/bin && ln -sf $(CURDIR)/target/release/minictl /usr/local/bin/minictl
+	target/release/minictl lab up $(LAB)
+	@examples/first-note.sh target/release/minictl $(LAB)
+
+.PHONY: lab-down
+lab-down: ## Remove the lab
+	target/release/minictl lab down $(LAB)
+
+.PHONY: test
+test: test-deps ## Run every test, including those on real containers and packets
+	tests/run.sh
+
+.PHONY: vm
+vm: test-deps ## Prove the IPVS engine on Debian's kernel in a virtual machine
+	tests/vm/run.sh
+
+.PHONY: bench
+bench: deps build ## Measure the figures of docs/benchmarks.md
+	tests/bench/run.sh
+
+.PHONY: check
+check: build-deps ## Formatting and lints
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: deps build-deps test-deps
+deps:
+	$(call install,$(RUNTIME_PACKAGES))
+build-deps:
+	$(call install,$(BUILD_PACKAGES))
+test-deps: deps build-deps
+	$(call install,$(TEST_PACKAGES))
+	@command -v kubectl >/dev/null || { apt-get install -y -qq --no-install-recommends kubernetes-client >/dev/null; }
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
