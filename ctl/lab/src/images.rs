@@ -210,8 +210,12 @@ fn assemble(recipe: &Recipe, folder: &Path, work: &Path) -> Result<()> {
     packages::install(recipe.packages, &skip, &folder.join("packages"), &root)?;
     write_files(recipe, &root)?;
     link_busybox_applets(&root)?;
-    let image =
-        oci::Image { reference: recipe.reference, command: recipe.command, ports: recipe.ports };
+    let image = oci::Image {
+        reference: recipe.reference,
+        command: recipe.command,
+        ports: recipe.ports,
+        stop_signal: recipe.stop_signal,
+    };
     let partial = work.join("image.tar");
     oci::write(&image, &root, &partial)?;
     std::fs::rename(&partial, archive(folder, recipe.reference))?;
