@@ -85,6 +85,13 @@ pub fn is_ipv6(value: &str) -> bool {
     value.parse::<Ipv6Addr>().is_ok()
 }
 
+/// The usual text of an IPv6 address that is written otherwise.
+#[must_use]
+pub fn non_canonical_ipv6(value: &str) -> Option<String> {
+    let canonical = value.parse::<Ipv6Addr>().ok()?.to_string();
+    (canonical != value).then_some(canonical)
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local(),

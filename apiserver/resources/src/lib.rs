@@ -14,6 +14,7 @@ pub mod metadata;
 pub mod names;
 pub mod namespace;
 pub mod object;
+pub mod ports;
 pub mod quantity;
 pub mod service;
 pub mod strategy;

@@ -1,0 +1,75 @@
+//! What a client is told about a Service that is stored all the same (upstream:
+//! `pkg/api/service/warnings.go`).
+
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+
+use super::{EXTERNAL_NAME, HEADLESS};
+use crate::addresses::non_canonical_ipv6;
+
+pub(super) fn of(service: &Service) -> Vec<String> {
+    let Some(spec) = &service.spec else { return Vec::new() };
+    let mut warnings = Vec::new();
+    let has_external_ips = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+    if service.metadata.annotations.iter().flatten().any(|(key, _)| key == OLD_TOPOLOGY) {
+        warnings.push(format!(
+            "annotation {OLD_TOPOLOGY} is deprecated, please use {TOPOLOGY} instead"
+        ));
+    }
+    if has_external_ips {
+        warnings.push(
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+                .to_owned(),
+        );
+    }
+    if spec.cluster_ip.as_deref() == Some(HEADLESS) {
+        warnings.extend(ignored_when_headless(spec, has_external_ips));
+    }
+    warnings.extend(odd_addresses(spec));
+    let external_name = super::type_of(service) == EXTERNAL_NAME;
+    if external_name && has_external_ips {
+        warnings.push(format!("spec.externalIPs is ignored when spec.type is {EXTERNAL_NAME:?}"));
+    }
+    let named = spec.external_name.as_ref().is_some_and(|name| !name.is_empty());
+    if !external_name && named {
+        warnings
+            .push(format!("spec.externalName is ignored when spec.type is not {EXTERNAL_NAME:?}"));
+    }
+    if spec.traffic_distribution.as_deref() == Some("PreferClose") {
+        warnings.push(
+            r#"spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone""#
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+const OLD_TOPOLOGY: &str = "service.kubernetes.io/topology-aware-hints";
+const TOPOLOGY: &str = "service.kubernetes.io/topology-mode";
+
+fn ignored_when_headless(spec: &ServiceSpec, has_external_ips: bool) -> Vec<String> {
+    let balanced = spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty());
+    let sticky = spec.session_affinity.as_deref().is_some_and(|affinity| affinity != "None");
+    let ignored = [
+        (balanced, "spec.loadBalancerIP"),
+        (has_external_ips, "spec.externalIPs"),
+        (sticky, "spec.SessionAffinity"),
+    ];
+    let ignored = ignored.into_iter().filter(|(set, _)| *set);
+    ignored.map(|(_, field)| format!("{field} is ignored for headless services")).collect()
+}
+
+fn odd_addresses(spec: &ServiceSpec) -> Vec<String> {
+    let lists = [("clusterIPs", &spec.cluster_ips), ("externalIPs", &spec.external_ips)];
+    let mut warnings = Vec::new();
+    for (field, addresses) in lists {
+        for (i, address) in addresses.iter().flatten().enumerate() {
+            if let Some(canonical) = non_canonical_ipv6(address) {
+                warnings.push(format!(
+                    "spec.{field}[{i}]: IPv6 address {address:?} should be in RFC 5952 canonical \
+                     format ({canonical:?})"
+                ));
+            }
+        }
+    }
+    warnings
+}
