@@ -14,13 +14,20 @@ pub mod delete;
 mod duration;
 mod edit_value;
 pub mod error;
+pub mod exec;
+pub mod expose;
 pub mod get;
 pub mod io;
+pub mod logs;
 pub mod manifest;
+mod pods;
 mod render;
 pub mod report;
+pub mod scale;
 pub mod session;
+mod stream;
 mod target;
+mod terminal;
 mod three_way;
 mod watch;
 
@@ -44,6 +51,16 @@ pub enum Verb {
     Create(create::Create),
     /// Delete resources by file names, stdin, resources and names
     Delete(delete::Delete),
+    /// Expose a resource as a new Kubernetes service
+    Expose(expose::Expose),
+    /// Set a new size for a deployment or replica set
+    Scale(scale::Scale),
+    /// Print the logs for a container in a pod
+    Logs(logs::Logs),
+    /// Execute a command in a container
+    Exec(exec::Exec),
+    /// Attach to a running container
+    Attach(exec::Attach),
 }
 
 /// Runs a verb. `lab` is the running lab's kubeconfig, used when neither `--kubeconfig` nor
@@ -72,5 +89,10 @@ async fn dispatch(ctx: &mut Context<'_>, verb: Verb) -> Result<i32, Error> {
         Verb::Apply(verb) => verb.run(ctx).await.map(|()| 0),
         Verb::Create(verb) => verb.run(ctx).await.map(|()| 0),
         Verb::Delete(verb) => verb.run(ctx).await.map(|()| 0),
+        Verb::Expose(verb) => verb.run(ctx).await.map(|()| 0),
+        Verb::Scale(verb) => verb.run(ctx).await.map(|()| 0),
+        Verb::Logs(verb) => verb.run(ctx).await.map(|()| 0),
+        Verb::Exec(verb) => verb.run(ctx).await,
+        Verb::Attach(verb) => verb.run(ctx).await,
     }
 }

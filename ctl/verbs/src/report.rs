@@ -27,7 +27,8 @@ impl DryRun {
         if self == DryRun::Server { "All" } else { "" }
     }
 
-    fn suffix(self) -> &'static str {
+    /// What follows the operation in a result line.
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             DryRun::None => "",
             DryRun::Client => " (dry run)",

@@ -4,7 +4,11 @@
 //! over a catalog. Outputs: [`Target`]s in the order of the arguments.
 
 use crate::catalog::{ApiResource, Catalog};
+use crate::context::Context;
+use crate::edit_value::text;
 use crate::error::Error;
+use crate::manifest::Files;
+use crate::session::Call;
 
 /// A resource, and one object of it or all.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +81,59 @@ pub(crate) fn one(
         )));
     }
     Ok((catalog.resolve(kind)?.clone(), name.to_owned()))
+}
+
+/// An existing object that a verb is to change.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Selected {
+    pub(crate) resource: ApiResource,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// The objects that arguments, manifests or a selector stand for. Only a selector (or `--all`)
+/// asks the server; a named object need not exist.
+pub(crate) async fn select(
+    ctx: &mut Context<'_>,
+    args: &[String],
+    files: &Files,
+    selector: &str,
+    all: bool,
+) -> Result<Vec<Selected>, Error> {
+    let mut selected = Vec::new();
+    if !files.is_empty() {
+        for mut manifest in files.read(ctx.io).await? {
+            let (resource, namespace) = ctx.place(&mut manifest).await?;
+            selected.push(Selected { resource, namespace, name: manifest.name().to_owned() });
+        }
+        return Ok(selected);
+    }
+    if args.is_empty() {
+        return Err(Error::refused(
+            "you must provide one or more resources by argument or filename",
+        ));
+    }
+    let catalog = ctx.catalog().await?;
+    let targets = parse(&catalog, args)?;
+    check_selection(&targets, selector, all)?;
+    let namespace = ctx.namespace();
+    for Target { resource, name } in targets {
+        if let Some(name) = name {
+            selected.push(Selected { resource, namespace: namespace.clone(), name });
+            continue;
+        }
+        if selector.is_empty() && !all {
+            return Err(Error::refused("resource(s) were provided, but no name was specified"));
+        }
+        let call =
+            Call::get(resource.path(Some(&namespace), "", "")).query("labelSelector", selector);
+        for object in ctx.list(&call).await? {
+            let name = text(&object, "/metadata/name").to_owned();
+            let resource = resource.clone();
+            selected.push(Selected { resource, namespace: namespace.clone(), name });
+        }
+    }
+    Ok(selected)
 }
 
 /// What must be asked when names and selectors are mixed.

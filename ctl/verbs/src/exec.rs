@@ -1,0 +1,198 @@
+//! `exec` and `attach`: a session in a running container.
+//!
+//! Upstream: `kubectl/pkg/cmd/exec/exec.go`, `kubectl/pkg/cmd/attach/attach.go`.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::AttachParams;
+
+use crate::context::Context;
+use crate::error::{Error, Status};
+use crate::pods;
+use crate::stream::{self, End, Wiring};
+
+/// Execute a command in a container
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Exec {
+    /// POD or TYPE/NAME
+    #[arg(value_name = "POD | TYPE/NAME")]
+    pub pod: Option<String>,
+    /// Left for the sentence that says where the command belongs
+    #[arg(hide = true)]
+    pub misplaced: Vec<String>,
+    /// The command and its arguments, after --
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// Container name; the first container by default
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Pass stdin to the container
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Stdin is a terminal
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// Only print output from the remote session
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Attach to a running container
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Attach {
+    /// POD or TYPE/NAME
+    #[arg(value_name = "POD | TYPE/NAME")]
+    pub pod: String,
+    /// Container name; the first container by default
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Pass stdin to the container
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Stdin is a terminal
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// Only print output from the remote session
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What is shown before a silent shell.
+pub(crate) const PROMPT_HINT: &str = "If you don't see a command prompt, try pressing enter.";
+
+impl Exec {
+    pub(crate) async fn run(&self, ctx: &mut Context<'_>) -> Result<i32, Error> {
+        let Some(name) = &self.pod else {
+            return Err(Error::refused("pod, type/name or --filename must be specified"));
+        };
+        if !self.misplaced.is_empty() {
+            return Err(Error::refused(
+                "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",
+            ));
+        }
+        if self.command.is_empty() {
+            return Err(Error::refused("you must specify at least one command for the container"));
+        }
+        let pod = pods::find(ctx, name).await?;
+        refuse_completed(&pod, "exec into")?;
+        let container = choose(ctx, &pod, self.container.as_deref(), self.quiet)?;
+        let wiring = Wiring::possible(self.stdin, self.tty, ctx.io);
+        let session = ctx.session().await?;
+        let api = api(&session.client, &pod);
+        let name = pod.metadata.name.as_deref().unwrap_or("");
+        let process = api
+            .exec(name, self.command.iter().map(String::as_str), &parameters(wiring, &container))
+            .await
+            .map_err(refused)?;
+        stream::pump(ctx.io, process, wiring).await?.report(ctx.io)
+    }
+}
+
+impl Attach {
+    pub(crate) async fn run(&self, ctx: &mut Context<'_>) -> Result<i32, Error> {
+        let pod = pods::find(ctx, &self.pod).await?;
+        refuse_completed(&pod, "attach a container in")?;
+        let container = choose(ctx, &pod, self.container.as_deref(), self.quiet)?;
+        let wiring = Wiring::possible(self.stdin, self.tty, ctx.io);
+        attach(ctx, &pod, &container, wiring, self.quiet).await?.report(ctx.io)
+    }
+}
+
+/// Attaches to a running container.
+pub(crate) async fn attach(
+    ctx: &mut Context<'_>,
+    pod: &Pod,
+    container: &str,
+    wiring: Wiring,
+    quiet: bool,
+) -> Result<End, Error> {
+    let session = ctx.session().await?;
+    let name = pod.metadata.name.as_deref().unwrap_or("");
+    let process = api(&session.client, pod)
+        .attach(name, &parameters(wiring, container))
+        .await
+        .map_err(refused)?;
+    if wiring.stdin && !quiet {
+        ctx.io.warn(PROMPT_HINT);
+    }
+    stream::pump(ctx.io, process, wiring).await
+}
+
+fn choose(
+    ctx: &mut Context<'_>,
+    pod: &Pod,
+    given: Option<&str>,
+    quiet: bool,
+) -> Result<String, Error> {
+    let (container, guess) = pods::choose_container(pod, given)?;
+    if let Some(guess) = guess.filter(|_| !quiet) {
+        ctx.io.warn(guess);
+    }
+    Ok(container)
+}
+
+fn refuse_completed(pod: &Pod, action: &str) -> Result<(), Error> {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("");
+    match (phase, action) {
+        ("Succeeded" | "Failed", "exec into") => Err(Error::refused(format!(
+            "cannot exec into a container in a completed pod; current phase is {phase}"
+        ))),
+        ("Succeeded" | "Failed", _) => Err(Error::refused(format!(
+            "cannot {action} a completed pod; current phase is {phase}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn api(client: &kube::Client, pod: &Pod) -> Api<Pod> {
+    Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or("default"))
+}
+
+/// A terminal carries both outputs on one channel.
+fn parameters(wiring: Wiring, container: &str) -> AttachParams {
+    AttachParams::default()
+        .stdin(wiring.stdin)
+        .stdout(true)
+        .stderr(!wiring.tty)
+        .tty(wiring.tty)
+        .container(container)
+        .max_stdout_buf_size(64 * 1024)
+        .max_stderr_buf_size(64 * 1024)
+        .max_stdin_buf_size(64 * 1024)
+}
+
+/// The server's refusal of an upgrade, as its `Status` says it.
+fn refused(error: kube::Error) -> Error {
+    match error {
+        kube::Error::Api(status) => Error::Server(Status {
+            code: status.code,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
+            ..Status::default()
+        }),
+        other => Error::Stream(Box::new(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completed_pod_is_not_entered() {
+        let pod: Pod =
+            serde_json::from_value(serde_json::json!({"status": {"phase": "Failed"}})).unwrap();
+        assert_eq!(
+            refuse_completed(&pod, "exec into").unwrap_err().report(),
+            "error: cannot exec into a container in a completed pod; current phase is Failed"
+        );
+    }
+
+    #[test]
+    fn a_terminal_has_no_separate_standard_error() {
+        let with = parameters(Wiring { stdin: true, tty: true }, "c");
+        assert!(with.tty && !with.stderr);
+        let without = parameters(Wiring { stdin: false, tty: false }, "c");
+        assert!(!without.tty && without.stderr);
+    }
+}
