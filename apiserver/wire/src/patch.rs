@@ -7,8 +7,12 @@
 use serde_json::Value;
 
 mod json;
+mod strategic;
+mod three_way;
 
 pub use json::{JsonPatchError, MAX_OPERATIONS, json};
+pub use strategic::{StrategicError, strategic};
+pub use three_way::{diff_merge, diff_strategic, three_way_merge, three_way_strategic};
 
 /// Applies a JSON merge patch (RFC 7386): objects merge, `null` removes, all else replaces.
 #[must_use]

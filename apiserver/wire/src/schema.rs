@@ -141,52 +141,71 @@ impl Type {
     }
 }
 
-struct Table {
+/// All types, readable by name of kind and by index.
+pub(crate) struct Table {
     types: Vec<Type>,
     kinds: HashMap<(&'static str, &'static str), TypeId>,
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| read(include_str!("../data/schema.txt")));
+impl Table {
+    /// The type of a kind.
+    pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Type> {
+        self.kinds.get(&(api_version, kind)).map(|&id| self.get(id))
+    }
+
+    /// Reads the text format that this module describes.
+    pub(crate) fn read(text: &'static str) -> Self {
+        let lines = || text.lines().filter(|line| !line.starts_with('#'));
+        let ids: HashMap<&str, TypeId> = lines()
+            .filter(|line| !line.starts_with('\t'))
+            .filter_map(|line| line.split(' ').next())
+            .zip((0..).map(TypeId))
+            .collect();
+        let mut types: Vec<Type> = Vec::with_capacity(ids.len());
+        for line in lines() {
+            if let Some(field) = line.strip_prefix('\t') {
+                let owner = types.last_mut().expect("the table starts with a type");
+                read_field(field, &ids, owner);
+            } else {
+                types.push(read_type(line));
+            }
+        }
+        for of in &mut types {
+            of.fields.sort_unstable_by_key(|field| field.name);
+        }
+        let kinds = types.iter().filter_map(|t| Some((t.kind?, ids[t.name]))).collect();
+        Self { types, kinds }
+    }
+
+    /// A type by its index.
+    pub(crate) fn get(&self, id: TypeId) -> &Type {
+        &self.types[id.0 as usize]
+    }
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| Table::read(include_str!("../data/schema.txt")));
+
+/// The table of the API.
+pub(crate) fn table() -> &'static Table {
+    &TABLE
+}
 
 /// The type of a kind, e.g. of `apps/v1` and `Deployment`.
 #[must_use]
 pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Type> {
-    TABLE.kinds.get(&(api_version, kind)).map(|&id| get(id))
+    TABLE.of_kind(api_version, kind)
 }
 
 /// A type by its index.
 #[must_use]
 pub fn get(id: TypeId) -> &'static Type {
-    &TABLE.types[id.0 as usize]
+    TABLE.get(id)
 }
 
 /// All types.
 #[must_use]
 pub fn all() -> &'static [Type] {
     &TABLE.types
-}
-
-fn read(text: &'static str) -> Table {
-    let lines = || text.lines().filter(|line| !line.starts_with('#'));
-    let ids: HashMap<&str, TypeId> = lines()
-        .filter(|line| !line.starts_with('\t'))
-        .filter_map(|line| line.split(' ').next())
-        .zip((0..).map(TypeId))
-        .collect();
-    let mut types: Vec<Type> = Vec::with_capacity(ids.len());
-    for line in lines() {
-        if let Some(field) = line.strip_prefix('\t') {
-            let owner = types.last_mut().expect("the table starts with a type");
-            read_field(field, &ids, owner);
-        } else {
-            types.push(read_type(line));
-        }
-    }
-    for of in &mut types {
-        of.fields.sort_unstable_by_key(|field| field.name);
-    }
-    let kinds = types.iter().filter_map(|t| Some((t.kind?, ids[t.name]))).collect();
-    Table { types, kinds }
 }
 
 fn read_type(line: &'static str) -> Type {
