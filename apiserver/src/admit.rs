@@ -1,0 +1,112 @@
+//! Admission: what a write must find in the cluster, and what it takes along from it.
+//!
+//! Namespaces must exist and stay; Services get addresses and ports, Nodes their pod range, as
+//! keys of the same transaction. Inputs: a snapshot and the object; outputs: the object filled in,
+//! and the checks and writes that belong to it.
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use resources::object::Object;
+use resources::table::{self, Resource};
+use store::{Check, Op, Snapshot, Txn};
+
+use crate::allocate::{pod_range, service};
+use crate::api::Api;
+use crate::key;
+use crate::status::ApiError;
+use crate::stored::Current;
+
+/// Namespaces without which the cluster does not work (upstream: NamespaceLifecycle).
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+fn namespaces() -> Result<&'static Resource, ApiError> {
+    table::by_path("", "v1", "namespaces")
+        .ok_or_else(|| ApiError::Internal("namespaces are not served".into()))
+}
+
+/// A new object needs a namespace that is there to stay until the transaction is through.
+pub(crate) fn namespace(
+    snapshot: &Snapshot,
+    resource: &'static Resource,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Txn, ApiError> {
+    let Some(namespace) = namespace.filter(|_| resource.namespaced) else {
+        return Ok(Txn::default());
+    };
+    let namespaces = namespaces()?;
+    let key = key::object(namespaces, None, namespace);
+    let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(namespaces, namespace))?;
+    let current = Current::read(namespaces, entry)?;
+    if terminating(current.object.as_ref()) {
+        return Err(ApiError::NamespaceTerminating {
+            resource: resource.into(),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+        });
+    }
+    // Unchanged, not only present: once a namespace is marked for deletion nothing new gets in,
+    // so whoever empties it and sees it empty is right.
+    Ok(Txn { checks: vec![Check::Unchanged(key, current.revision)], ops: Vec::new() })
+}
+
+fn terminating(object: &dyn Object) -> bool {
+    let phase = object
+        .as_any()
+        .downcast_ref::<Namespace>()
+        .and_then(|n| n.status.as_ref()?.phase.as_deref());
+    object.metadata().deletion_timestamp.is_some() || phase == Some("Terminating")
+}
+
+/// Some namespaces may not go.
+pub(crate) fn may_delete(resource: &'static Resource, name: &str) -> Result<(), ApiError> {
+    if resource.plural == "namespaces" && resource.group.is_empty() && IMMORTAL.contains(&name) {
+        return Err(ApiError::forbidden(resource, name, "this namespace may not be deleted"));
+    }
+    Ok(())
+}
+
+/// What a new object takes from the cluster's ranges.
+pub(crate) fn create(
+    api: &Api,
+    snapshot: &Snapshot,
+    object: &mut dyn Object,
+) -> Result<Txn, ApiError> {
+    if let Some(new) = object.as_any_mut().downcast_mut::<Service>() {
+        return service::create(&api.ranges, snapshot, new);
+    }
+    if let Some(new) = object.as_any_mut().downcast_mut::<Node>() {
+        return pod_range::create(&api.ranges, snapshot, new);
+    }
+    Ok(Txn::default())
+}
+
+/// What a changed object takes and gives back.
+pub(crate) fn update(
+    api: &Api,
+    snapshot: &Snapshot,
+    new: &mut dyn Object,
+    old: &dyn Object,
+) -> Result<Txn, ApiError> {
+    if let (Some(new), Some(old)) =
+        (new.as_any_mut().downcast_mut::<Service>(), old.as_any().downcast_ref::<Service>())
+    {
+        return service::update(&api.ranges, snapshot, new, old);
+    }
+    if let (Some(new), Some(old)) =
+        (new.as_any_mut().downcast_mut::<Node>(), old.as_any().downcast_ref::<Node>())
+    {
+        pod_range::keep(new, old);
+    }
+    Ok(Txn::default())
+}
+
+/// What an object gives back when it goes.
+pub(crate) fn delete(api: &Api, object: &dyn Object) -> Vec<Op> {
+    if let Some(old) = object.as_any().downcast_ref::<Service>() {
+        return service::release(old);
+    }
+    if let Some(old) = object.as_any().downcast_ref::<Node>() {
+        return pod_range::release(&api.ranges, old);
+    }
+    Vec::new()
+}

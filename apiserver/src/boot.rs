@@ -1,0 +1,155 @@
+//! The objects without which no cluster works: the first namespaces, and the Service by which pods
+//! find the API server (upstream: `pkg/controlplane/controller/{systemnamespaces,kubernetesservice}`,
+//! `pkg/controlplane/reconcilers`).
+//!
+//! They are made through the ordinary verbs, and put right when they are wrong at a later start.
+
+use std::net::IpAddr;
+
+use ipnet::Ipv4Net;
+use resources::table;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::api::Api;
+use crate::authn::User;
+use crate::authz::MASTERS;
+use crate::http::query::Query;
+use crate::http::route::Target;
+use crate::status::ApiError;
+use crate::verbs::{Body, Call, create, update};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+const HTTPS: u16 = 443;
+
+/// Why a first object cannot be made.
+#[derive(Debug, Error)]
+#[error("make {kind} {name}: {reason}")]
+pub struct BootError {
+    kind: &'static str,
+    name: String,
+    reason: String,
+}
+
+/// Makes or corrects the first objects.
+pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
+    let namespaces = NAMESPACES.map(|name| {
+        ensure(api, "Namespace", "namespaces", "", None, json!({ "metadata": { "name": name } }))
+    });
+    // Together they share one sync of the disk.
+    for made in futures::future::join_all(namespaces).await {
+        made?;
+    }
+    ensure(api, "Service", "services", "", Some("default"), service(api)).await?;
+    let address = api.ranges.advertise.ip();
+    if address.is_loopback() || address.is_unspecified() {
+        // Not valid as an endpoint, and no pod could reach it.
+        tracing::warn!(%address, "the kubernetes Service has no endpoint");
+        return Ok(());
+    }
+    let (endpoints, slice) = futures::join!(
+        ensure(api, "Endpoints", "endpoints", "", Some("default"), endpoints(api)),
+        ensure(
+            api,
+            "EndpointSlice",
+            "endpointslices",
+            "discovery.k8s.io",
+            Some("default"),
+            slice(api)
+        ),
+    );
+    endpoints.and(slice)
+}
+
+/// The first address of the range (upstream: `ServiceIPRange`).
+fn service_address(range: Ipv4Net) -> String {
+    range.hosts().next().unwrap_or(range.network()).to_string()
+}
+
+fn service(api: &Api) -> Value {
+    json!({
+        "metadata": {
+            "name": "kubernetes",
+            "labels": { "component": "apiserver", "provider": "kubernetes" },
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": service_address(api.ranges.service_cidr),
+            "ports": [{
+                "name": "https",
+                "port": HTTPS,
+                "protocol": "TCP",
+                "targetPort": api.ranges.advertise.port(),
+            }],
+        },
+    })
+}
+
+fn endpoints(api: &Api) -> Value {
+    json!({
+        "metadata": {
+            "name": "kubernetes",
+            // The slice is written here, too: nobody shall mirror it.
+            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+        },
+        "subsets": [{
+            "addresses": [{ "ip": api.ranges.advertise.ip().to_string() }],
+            "ports": [{
+                "name": "https", "port": api.ranges.advertise.port(), "protocol": "TCP",
+            }],
+        }],
+    })
+}
+
+fn slice(api: &Api) -> Value {
+    let address = api.ranges.advertise.ip();
+    json!({
+        "metadata": {
+            "name": "kubernetes",
+            "labels": { "kubernetes.io/service-name": "kubernetes" },
+        },
+        "addressType": match address { IpAddr::V4(_) => "IPv4", IpAddr::V6(_) => "IPv6" },
+        "endpoints": [{
+            "addresses": [address.to_string()], "conditions": { "ready": true },
+        }],
+        "ports": [{ "name": "https", "port": api.ranges.advertise.port(), "protocol": "TCP" }],
+    })
+}
+
+/// Creates the object; one that is there already is replaced, except that namespaces and the
+/// Service keep what others added to them.
+async fn ensure(
+    api: &Api,
+    kind: &'static str,
+    plural: &str,
+    group: &str,
+    namespace: Option<&str>,
+    object: Value,
+) -> Result<(), BootError> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let failed = |reason: String| BootError { kind, name: name.clone(), reason };
+    let resource =
+        table::by_path(group, "v1", plural).ok_or_else(|| failed("no such resource".to_owned()))?;
+    let body = Body { content_type: "application/json".into(), bytes: object.to_string().into() };
+    let call = |name: Option<String>| Call {
+        user: User::new("system:apiserver", &[MASTERS]),
+        target: Target {
+            resource,
+            namespace: namespace.map(str::to_owned),
+            name,
+            subresource: None,
+        },
+        query: Query::default(),
+        dry_run: false,
+    };
+    let made = match create::create(api, &call(None), &body).await {
+        Err(ApiError::AlreadyExists { .. }) if matches!(kind, "Namespace" | "Service") => {
+            return Ok(());
+        }
+        Err(ApiError::AlreadyExists { .. }) => {
+            update::replace(api, &call(Some(name.clone())), &body).await
+        }
+        made => made,
+    };
+    made.map(|_| ()).map_err(|error| failed(error.to_string()))
+}

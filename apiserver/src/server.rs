@@ -1,0 +1,118 @@
+//! The server as a whole: start, serve, stop.
+//!
+//! Invariant: when [`Server::start`] returns, the store is open and the objects without which no
+//! cluster works are there, so that the first request finds them.
+
+use std::net::{SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Extension;
+use ipnet::Ipv4Net;
+use store::Store;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, Ranges};
+use crate::authn::User;
+use crate::boot::{self, BootError};
+use crate::discovery::Discovery;
+use crate::tls::{self, TlsError};
+
+/// Revisions of history for watches.
+const HISTORY: usize = 10_000;
+
+/// What a server needs to know.
+pub struct Config {
+    /// The store's folder is made inside it.
+    pub data_dir: PathBuf,
+    /// The certificates.
+    pub pki: pki::ServerIdentity,
+    /// Where to accept connections; already bound.
+    pub listeners: Vec<TcpListener>,
+    /// Where the `kubernetes` Service leads.
+    pub advertise: SocketAddr,
+    /// The range of cluster IPs.
+    pub service_cidr: Ipv4Net,
+    /// The range of pods, from which each Node gets a slice.
+    pub cluster_cidr: Ipv4Net,
+    /// The prefix length of a Node's slice.
+    pub node_cidr_prefix: u8,
+    /// The range of node ports.
+    pub node_ports: RangeInclusive<u16>,
+}
+
+/// Why the server does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The store does not open.
+    #[error("open the store")]
+    Store(#[from] store::OpenError),
+    /// The certificates cannot be used.
+    #[error("set up TLS")]
+    Tls(#[from] TlsError),
+    /// The first objects cannot be made.
+    #[error("set up the cluster's first objects")]
+    Boot(#[from] BootError),
+}
+
+/// Why the server stopped before it was told to.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// A listener cannot be used.
+    #[error("listen for connections")]
+    Listen(#[source] std::io::Error),
+}
+
+/// A server that is ready to answer.
+pub struct Server {
+    api: Arc<Api>,
+    listeners: Vec<TcpListener>,
+    tls: tls::Acceptor,
+}
+
+impl Server {
+    /// Opens the store and makes the first objects.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config) -> Result<Server, StartError> {
+        let tls = tls::Acceptor::new(&config.pki)?;
+        let dir = config.data_dir.join("store");
+        let store = Store::open(store::Config { dir, history: HISTORY }).await?;
+        let ranges = Ranges {
+            service_cidr: config.service_cidr,
+            cluster_cidr: config.cluster_cidr,
+            node_prefix: config.node_cidr_prefix,
+            node_ports: config.node_ports,
+            advertise: config.advertise,
+        };
+        let api = Arc::new(Api {
+            store,
+            ranges,
+            pages: Default::default(),
+            tunnels: Default::default(),
+            discovery: Discovery::new(),
+        });
+        boot::make_first_objects(&api).await?;
+        Ok(Server { api, listeners: config.listeners, tls })
+    }
+
+    /// The API as a service of this process, for a client that acts as `user`.
+    #[must_use]
+    pub fn router(&self, user: User) -> axum::Router {
+        crate::http::router(self.api.clone()).layer(Extension(user))
+    }
+
+    /// Answers connections until `stop` is cancelled, then closes the store.
+    ///
+    /// # Errors
+    /// A listener cannot be used.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
+        let router = crate::http::router(self.api.clone());
+        let served = tls::serve(self.listeners, self.tls, router, stop).await;
+        self.api.store.clone().close().await;
+        served.map_err(ServeError::Listen)
+    }
+}
