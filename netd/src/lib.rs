@@ -1,1 +1,88 @@
-//! Placeholder.
+//! netd: Services and routes of one node, kept in its kernel.
+//!
+//! Inputs are watches of Services, `EndpointSlice`s and Nodes ([`inputs`]); decisions are
+//! `netmodel`'s; changes are made by [`executor`] through `kernel`. Runs in the network namespace
+//! of its process. What it put into the kernel stays when it stops, so that connections survive a
+//! restart; only [`clean_up`] removes it. Deliberately not here: pods, their links and addresses
+//! (the agent's), and any policy.
+
+mod convert;
+mod engine;
+mod executor;
+mod inputs;
+mod kernel;
+mod reconcile;
+
+use std::ops::RangeInclusive;
+
+use ipnet::Ipv4Net;
+use kube::Client;
+use netmodel::snapshot::Settings;
+use tokio_util::sync::CancellationToken;
+
+pub use engine::{Choice, Mode, choose};
+pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
+pub use kernel::OpError;
+
+/// The annotation on a Node that says which engine serves it, and why.
+pub const ENGINE_ANNOTATION: &str = "minictl.io/dataplane";
+
+/// What netd must be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The Node object of the machine that netd runs on.
+    pub node_name: String,
+    /// Which engine to use.
+    pub mode: Mode,
+    /// The range of all pods.
+    pub cluster_cidr: Ipv4Net,
+    /// The range of all cluster addresses.
+    pub service_cidr: Ipv4Net,
+    /// Ports that Services may have on nodes' addresses.
+    pub node_ports: RangeInclusive<u16>,
+    /// The link that this node's pods hang on.
+    pub bridge: String,
+}
+
+impl Config {
+    fn settings(&self) -> Settings {
+        Settings {
+            node_name: self.node_name.as_str().into(),
+            cluster_cidrs: vec![self.cluster_cidr.into()],
+            service_cidrs: vec![self.service_cidr.into()],
+            bridge: self.bridge.as_str().into(),
+            node_ports: self.node_ports.clone(),
+        }
+    }
+}
+
+/// Why netd can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum NetdError {
+    /// The kernel can't be reached, or lacks the engine that was asked for.
+    #[error("prepare the data plane of node {node}")]
+    Prepare {
+        /// The node.
+        node: String,
+        /// The step that failed.
+        #[source]
+        source: OpError,
+    },
+    /// The thread that talks to the kernel panicked.
+    #[error("the data plane of node {node} stopped")]
+    Stopped {
+        /// The node.
+        node: String,
+        /// How.
+        #[source]
+        source: tokio::task::JoinError,
+    },
+}
+
+/// Keeps the node's kernel equal to the cluster until told to stop.
+///
+/// # Errors
+/// When the kernel can't be reached at all. Everything else is logged, reported and tried again.
+pub async fn run(client: Client, config: Config, stop: CancellationToken) -> Result<(), NetdError> {
+    reconcile::run(client, config, stop).await
+}

@@ -1,0 +1,46 @@
+//! The nftables engine's state: one table, whose rules never change with the Services, and whose
+//! maps and sets do.
+//!
+//! Owns the typed form of both: [`Ruleset`] (rendered to text for `nft`, interpreted by the packet
+//! walk) and [`Elements`] (sent as raw netlink). Shape: `services4` maps a frontend to the chain for
+//! its *number* of backends, that chain picks a random slot, `endpoints4` maps frontend and slot to
+//! a backend. So one endpoint's change is a change of one or two elements, at any number of
+//! Services. Deliberately not here: netlink.
+
+pub mod elements;
+pub mod plan;
+pub mod render;
+pub mod ruleset;
+pub mod walk;
+
+use std::collections::BTreeSet;
+
+pub use elements::{Container, Elements, Item, Key, Value, Verdict};
+pub use plan::{Op, apply, diff, plan};
+pub use ruleset::{ChainName, Engine, Layout, Ruleset};
+
+use crate::dataplane::Dataplane;
+
+/// The whole table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Chains and rules.
+    pub ruleset: Ruleset,
+    /// Chains that pick one of a number of backends; they only ever grow while a table lives.
+    pub pickers: BTreeSet<ChainName>,
+    /// What is in the maps and sets.
+    pub elements: Elements,
+}
+
+impl State {
+    /// The table that a data plane needs.
+    #[must_use]
+    pub fn desired(layout: &Layout, plane: &Dataplane) -> Self {
+        let elements = elements::desired(layout, plane);
+        Self {
+            ruleset: ruleset::build(layout),
+            pickers: ruleset::pickers(layout, &elements),
+            elements,
+        }
+    }
+}

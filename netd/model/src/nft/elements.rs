@@ -1,0 +1,325 @@
+//! What the maps and sets of the table hold, and how a data plane becomes that.
+//!
+//! One ordered map holds the elements of all containers, so that the difference of two states is
+//! one merge of two sorted lists, and all elements of a frontend are a few short ranges.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::address::{Backend, Family, Frontend};
+use crate::dataplane::{Dataplane, Touched};
+use crate::nft::ruleset::{ChainName, Engine, Layout};
+use crate::service::{Pool, VirtualService};
+
+/// A map or set; in the kernel it exists once per family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Container {
+    /// Frontend → chain that serves it.
+    Services,
+    /// Frontend and slot → backend.
+    Endpoints,
+    /// Frontend → chain for clients outside the cluster, where that differs.
+    Outside,
+    /// Frontend and slot → backend for clients outside the cluster.
+    OutsideEndpoints,
+    /// Frontend → refuse or drop.
+    Unserved,
+    /// Frontends that admit only some clients.
+    Restricted,
+    /// Frontend and range of clients it admits.
+    Admitted,
+    /// Virtual addresses.
+    Vips,
+    /// Backends of this node, as source and destination: a backend that called itself.
+    Hairpin,
+    /// Addresses of all nodes.
+    Nodes,
+}
+
+impl Container {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Services,
+        Self::Endpoints,
+        Self::Outside,
+        Self::OutsideEndpoints,
+        Self::Unserved,
+        Self::Restricted,
+        Self::Admitted,
+        Self::Vips,
+        Self::Hairpin,
+        Self::Nodes,
+    ];
+
+    /// Its name in the kernel.
+    #[must_use]
+    pub fn name(self, family: Family) -> String {
+        let stem = match self {
+            Self::Services => "services",
+            Self::Endpoints => "endpoints",
+            Self::Outside => "outside",
+            Self::OutsideEndpoints => "outside-endpoints",
+            Self::Unserved => "unserved",
+            Self::Restricted => "restricted",
+            Self::Admitted => "admitted",
+            Self::Vips => "vips",
+            Self::Hairpin => "hairpin",
+            Self::Nodes => "nodes",
+        };
+        format!("{stem}{}", family.digit())
+    }
+}
+
+/// What an element says, apart from its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Item {
+    /// A frontend.
+    Frontend(Frontend),
+    /// One backend of a frontend.
+    Slot(Frontend, u32),
+    /// A range of clients of a frontend.
+    Clients(Frontend, IpNet),
+    /// An address (in [`Container::Hairpin`]: twice).
+    Address(IpAddr),
+}
+
+impl Item {
+    /// The family of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Frontend(f) | Self::Slot(f, _) | Self::Clients(f, _) => Family::of(f.addr),
+            Self::Address(addr) => Family::of(*addr),
+        }
+    }
+}
+
+/// An element's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The map or set it is in.
+    pub container: Container,
+    /// What it says.
+    pub item: Item,
+}
+
+/// What a verdict map says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Go on in this chain.
+    Goto(ChainName),
+    /// Discard the packet.
+    Drop,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Goto(chain) => write!(f, "goto {chain}"),
+            Self::Drop => f.write_str("drop"),
+        }
+    }
+}
+
+/// An element's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A set's element has none.
+    Present,
+    /// A verdict, with the Service port that caused it as the element's comment.
+    Verdict(Verdict, Arc<str>),
+    /// Where the connection goes.
+    Backend(Backend),
+}
+
+/// The contents of all maps and sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elements(pub BTreeMap<Key, Value>);
+
+impl Elements {
+    /// The value at a place.
+    #[must_use]
+    pub fn get(&self, container: Container, item: Item) -> Option<&Value> {
+        self.0.get(&Key { container, item })
+    }
+
+    /// Is there an element?
+    #[must_use]
+    pub fn contains(&self, container: Container, item: Item) -> bool {
+        self.get(container, item).is_some()
+    }
+
+    /// Does a range of admitted clients of the frontend contain the address?
+    #[must_use]
+    pub fn admits(&self, frontend: Frontend, client: IpAddr) -> bool {
+        self.of_frontend(frontend).any(|(key, _)| match key.item {
+            Item::Clients(_, range) => range.contains(&client),
+            _ => false,
+        })
+    }
+
+    /// The elements that name a frontend.
+    pub fn of_frontend(&self, frontend: Frontend) -> impl Iterator<Item = (&Key, &Value)> {
+        const WITH_FRONTEND: [(Container, fn(Frontend) -> (Item, Item)); 7] = [
+            (Container::Services, whole),
+            (Container::Endpoints, slots),
+            (Container::Outside, whole),
+            (Container::OutsideEndpoints, slots),
+            (Container::Unserved, whole),
+            (Container::Restricted, whole),
+            (Container::Admitted, clients),
+        ];
+        WITH_FRONTEND.into_iter().flat_map(move |(container, bounds)| {
+            let (from, to) = bounds(frontend);
+            self.0.range(Key { container, item: from }..=Key { container, item: to })
+        })
+    }
+
+    /// The elements that a change of the plane may touch.
+    #[must_use]
+    pub fn of_touched(&self, touched: &Touched) -> Self {
+        let mut out = Self::default();
+        for frontend in &touched.frontends {
+            out.0.extend(self.of_frontend(*frontend).map(|(k, v)| (*k, v.clone())));
+        }
+        for key in touched_addresses(touched) {
+            if let Some(value) = self.0.get(&key) {
+                out.0.insert(key, value.clone());
+            }
+        }
+        out
+    }
+
+    fn insert(&mut self, container: Container, item: Item, value: Value) {
+        self.0.insert(Key { container, item }, value);
+    }
+}
+
+fn whole(frontend: Frontend) -> (Item, Item) {
+    (Item::Frontend(frontend), Item::Frontend(frontend))
+}
+
+fn slots(frontend: Frontend) -> (Item, Item) {
+    (Item::Slot(frontend, 0), Item::Slot(frontend, u32::MAX))
+}
+
+fn clients(frontend: Frontend) -> (Item, Item) {
+    use ipnet::{Ipv4Net, Ipv6Net};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    let first = Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0);
+    let last = Ipv6Net::new_assert(Ipv6Addr::from_bits(u128::MAX), 128);
+    (Item::Clients(frontend, first.into()), Item::Clients(frontend, last.into()))
+}
+
+fn touched_addresses(touched: &Touched) -> impl Iterator<Item = Key> {
+    let vips = touched
+        .frontends
+        .iter()
+        .map(|f| Key { container: Container::Vips, item: Item::Address(f.addr) });
+    let hairpins = touched
+        .local_backends
+        .iter()
+        .map(|addr| Key { container: Container::Hairpin, item: Item::Address(*addr) });
+    vips.chain(hairpins)
+}
+
+/// All elements that a data plane needs.
+#[must_use]
+pub fn desired(layout: &Layout, plane: &Dataplane) -> Elements {
+    let mut out = Elements::default();
+    for (frontend, service) in plane.iter() {
+        add_frontend(&mut out, layout.engine, *frontend, service);
+        if plane.is_virtual(frontend.addr) {
+            out.insert(Container::Vips, Item::Address(frontend.addr), Value::Present);
+        }
+    }
+    for addr in plane.local_backends() {
+        out.insert(Container::Hairpin, Item::Address(addr), Value::Present);
+    }
+    for addr in &layout.nodes {
+        out.insert(Container::Nodes, Item::Address(*addr), Value::Present);
+    }
+    out
+}
+
+/// The elements that a data plane needs in the places that a change may touch.
+#[must_use]
+pub fn desired_of_touched(layout: &Layout, plane: &Dataplane, touched: &Touched) -> Elements {
+    let mut out = Elements::default();
+    for frontend in &touched.frontends {
+        if let Some(service) = plane.get(frontend) {
+            add_frontend(&mut out, layout.engine, *frontend, service);
+        }
+        if plane.is_virtual(frontend.addr) {
+            out.insert(Container::Vips, Item::Address(frontend.addr), Value::Present);
+        }
+    }
+    for addr in &touched.local_backends {
+        if plane.is_local_backend(*addr) {
+            out.insert(Container::Hairpin, Item::Address(*addr), Value::Present);
+        }
+    }
+    out
+}
+
+fn add_frontend(out: &mut Elements, engine: Engine, frontend: Frontend, service: &VirtualService) {
+    let owner: Arc<str> = service.owner.to_string().into();
+    let family = Family::of(frontend.addr);
+    let place = Item::Frontend(frontend);
+    match (&service.pool, engine) {
+        (Pool::Backends(list), Engine::Nftables) => {
+            let chain = ChainName::Pick(family, count(list));
+            let verdict = Verdict::Goto(chain);
+            out.insert(Container::Services, place, Value::Verdict(verdict, owner.clone()));
+            add_slots(out, Container::Endpoints, frontend, list);
+        }
+        (Pool::Backends(_), Engine::Ipvs) => {
+            let verdict = Verdict::Goto(ChainName::Served);
+            out.insert(Container::Services, place, Value::Verdict(verdict, owner.clone()));
+        }
+        (Pool::Refuse | Pool::Drop, _) => {
+            let verdict = unserved(&service.pool);
+            out.insert(Container::Unserved, place, Value::Verdict(verdict, owner.clone()));
+        }
+    }
+    match &service.outside {
+        Some(Pool::Backends(list)) => {
+            let verdict = Verdict::Goto(ChainName::PickOutside(family, count(list)));
+            out.insert(Container::Outside, place, Value::Verdict(verdict, owner.clone()));
+            add_slots(out, Container::OutsideEndpoints, frontend, list);
+        }
+        // Nobody answers clients from outside. The rule that reads this map translates addresses
+        // and can't refuse: `Drop` is the only thing it can say, and what Local asks for.
+        Some(Pool::Refuse | Pool::Drop) => {
+            out.insert(Container::Outside, place, Value::Verdict(Verdict::Drop, owner));
+        }
+        None => {}
+    }
+    if !service.source_ranges.is_empty() {
+        out.insert(Container::Restricted, place, Value::Present);
+    }
+    for range in IpNet::aggregate(&service.source_ranges) {
+        if (Family::V4 == family) == matches!(range, IpNet::V4(_)) {
+            let item = Item::Clients(frontend, range);
+            out.insert(Container::Admitted, item, Value::Present);
+        }
+    }
+}
+
+fn unserved(pool: &Pool) -> Verdict {
+    if *pool == Pool::Drop { Verdict::Drop } else { Verdict::Goto(ChainName::Refuse) }
+}
+
+fn add_slots(out: &mut Elements, container: Container, frontend: Frontend, list: &[Backend]) {
+    for (slot, backend) in (0..).zip(list) {
+        out.insert(container, Item::Slot(frontend, slot), Value::Backend(*backend));
+    }
+}
+
+fn count(list: &[Backend]) -> u32 {
+    u32::try_from(list.len()).expect("fewer backends than addresses")
+}

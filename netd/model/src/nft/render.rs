@@ -1,0 +1,235 @@
+//! The table as text for `nft -f -`: what a person reads, too.
+//!
+//! The text always replaces the whole table in one transaction, elements included, so that no
+//! packet ever meets half of it.
+
+use std::fmt::Write;
+
+use ipnet::IpNet;
+
+use crate::address::{Family, Frontend};
+use crate::nft::State;
+use crate::nft::elements::{Container, Item, Key, Value};
+use crate::nft::ruleset::{
+    Action, BaseChain, ChainName, Group, Is, MARK, Purpose, Rule, Ruleset, Test, chain_rules,
+};
+
+/// The table's name; its family is `inet`.
+pub const TABLE: &str = "minictl";
+
+/// Writing to a string can't fail.
+const INFALLIBLE: &str = "a string takes all text";
+
+/// Replaces the table.
+#[must_use]
+pub fn replace(state: &State) -> String {
+    let mut out = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
+    writeln!(out, "table inet {TABLE} {{").expect(INFALLIBLE);
+    for family in Family::ALL {
+        for container in Container::ALL {
+            declaration(&mut out, container, family);
+        }
+    }
+    for chain in &state.pickers {
+        picker(&mut out, *chain);
+    }
+    rules(&mut out, &state.ruleset);
+    out.push_str("}\n");
+    elements(&mut out, state);
+    out
+}
+
+/// Adds chains for more numbers of backends.
+#[must_use]
+pub fn add_chains<'a>(chains: impl IntoIterator<Item = &'a ChainName>) -> String {
+    let mut out = format!("table inet {TABLE} {{\n");
+    for chain in chains {
+        picker(&mut out, *chain);
+    }
+    out.push_str("}\n");
+    out
+}
+
+/// The rules alone, as a text that identifies them.
+#[must_use]
+pub fn fingerprint(ruleset: &Ruleset) -> String {
+    let mut out = String::new();
+    for family in Family::ALL {
+        for container in Container::ALL {
+            declaration(&mut out, container, family);
+        }
+    }
+    rules(&mut out, ruleset);
+    out
+}
+
+fn frontend_type(family: Family) -> String {
+    format!("{} daddr . meta l4proto . th dport", ip(family))
+}
+
+/// nft's word for a family.
+#[must_use]
+pub fn ip(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
+fn declaration(out: &mut String, container: Container, family: Family) {
+    let name = container.name(family);
+    let (ip, frontend) = (ip(family), frontend_type(family));
+    // The modulus only fixes the key's type: every chain has its own.
+    let slot = format!("{frontend} . numgen random mod 65536");
+    let text = match container {
+        Container::Services | Container::Outside | Container::Unserved => {
+            format!("map {name} {{ typeof {frontend} : verdict; }}")
+        }
+        Container::Endpoints | Container::OutsideEndpoints => {
+            format!("map {name} {{ typeof {slot} : {ip} daddr . th dport; }}")
+        }
+        Container::Restricted => format!("set {name} {{ typeof {frontend}; }}"),
+        Container::Admitted => {
+            format!("set {name} {{ typeof {frontend} . {ip} saddr; flags interval; }}")
+        }
+        Container::Vips | Container::Nodes => format!("set {name} {{ typeof {ip} daddr; }}"),
+        Container::Hairpin => format!("set {name} {{ typeof {ip} saddr . {ip} daddr; }}"),
+    };
+    writeln!(out, "\t{text}").expect(INFALLIBLE);
+}
+
+fn picker(out: &mut String, name: ChainName) {
+    writeln!(out, "\tchain {name} {{").expect(INFALLIBLE);
+    for rule in chain_rules(name) {
+        writeln!(out, "\t\t{}", self::rule(&rule)).expect(INFALLIBLE);
+    }
+    out.push_str("\t}\n");
+}
+
+fn rules(out: &mut String, ruleset: &Ruleset) {
+    for chain in &ruleset.base_chains {
+        let BaseChain { name, hook, priority, .. } = chain;
+        let kind = match chain.purpose {
+            Purpose::Filter => "filter",
+            Purpose::Nat => "nat",
+        };
+        writeln!(out, "\tchain {name} {{").expect(INFALLIBLE);
+        writeln!(out, "\t\ttype {kind} hook {hook} priority {priority}; policy accept;")
+            .expect(INFALLIBLE);
+        for rule in &chain.rules {
+            writeln!(out, "\t\t{}", self::rule(rule)).expect(INFALLIBLE);
+        }
+        out.push_str("\t}\n");
+    }
+}
+
+/// One rule as text.
+#[must_use]
+pub fn rule(rule: &Rule) -> String {
+    // Rules of chains that serve both families have no addresses in them.
+    let family = rule.family.unwrap_or(Family::V4);
+    let mut words: Vec<String> = rule.tests.iter().map(|t| test(t, family)).collect();
+    words.push(action(&rule.action, family));
+    words.join(" ")
+}
+
+fn test(test: &Test, family: Family) -> String {
+    let ip = ip(family);
+    match test {
+        Test::Opens => "ct state new".to_owned(),
+        Test::Marked => format!("meta mark and {MARK:#x} != 0"),
+        Test::Through(link) => format!("iifname \"{link}\""),
+        Test::Source(is, group) => format!("{ip} saddr {}{}", not(*is), self::group(group, family)),
+        Test::Destination(is, group) => {
+            format!("{ip} daddr {}{}", not(*is), self::group(group, family))
+        }
+        Test::NotAdmitted => {
+            let frontend = frontend_type(family);
+            let restricted = Container::Restricted.name(family);
+            let admitted = Container::Admitted.name(family);
+            format!("{frontend} @{restricted} {frontend} . {ip} saddr != @{admitted}")
+        }
+        Test::CalledItself => {
+            format!("{ip} saddr . {ip} daddr @{}", Container::Hairpin.name(family))
+        }
+        Test::Tcp => "meta l4proto tcp".to_owned(),
+    }
+}
+
+fn not(is: Is) -> &'static str {
+    match is {
+        Is::In => "",
+        Is::NotIn => "!= ",
+    }
+}
+
+fn group(group: &Group, family: Family) -> String {
+    match group {
+        Group::Ranges(list) => match &list[..] {
+            [one] => one.to_string(),
+            many => {
+                let list: Vec<String> = many.iter().map(ToString::to_string).collect();
+                format!("{{ {} }}", list.join(", "))
+            }
+        },
+        Group::Set(container) => format!("@{}", container.name(family)),
+    }
+}
+
+fn action(action: &Action, family: Family) -> String {
+    let (ip, frontend) = (ip(family), frontend_type(family));
+    match action {
+        Action::Lookup(map) => format!("{frontend} vmap @{}", map.name(family)),
+        Action::Mark => format!("meta mark set meta mark or {MARK:#x}"),
+        Action::Translate(map, n) => {
+            format!("dnat {ip} to {frontend} . numgen random mod {n} map @{}", map.name(family))
+        }
+        Action::Masquerade => "masquerade".to_owned(),
+        Action::Goto(chain) => format!("goto {chain}"),
+        Action::Reset => "reject with tcp reset".to_owned(),
+        Action::Unreachable => "reject with icmpx type port-unreachable".to_owned(),
+        Action::Drop => "drop".to_owned(),
+    }
+}
+
+fn elements(out: &mut String, state: &State) {
+    let mut open: Option<(Container, Family)> = None;
+    for (key, value) in &state.elements.0 {
+        let place = (key.container, key.item.family());
+        if open != Some(place) {
+            if open.is_some() {
+                out.push_str(" }\n");
+            }
+            write!(out, "add element inet {TABLE} {} {{ ", place.0.name(place.1))
+                .expect(INFALLIBLE);
+            open = Some(place);
+        } else {
+            out.push_str(", ");
+        }
+        out.push_str(&element(key, value));
+    }
+    if open.is_some() {
+        out.push_str(" }\n");
+    }
+}
+
+/// One element as text.
+#[must_use]
+pub fn element(key: &Key, value: &Value) -> String {
+    let place = match key.item {
+        Item::Frontend(frontend) => frontend.to_string(),
+        Item::Slot(frontend, slot) => format!("{frontend} . {slot}"),
+        Item::Clients(frontend, range) => clients(frontend, range),
+        Item::Address(addr) if key.container == Container::Hairpin => format!("{addr} . {addr}"),
+        Item::Address(addr) => addr.to_string(),
+    };
+    match value {
+        Value::Present => place,
+        Value::Verdict(verdict, owner) => format!("{place} comment \"{owner}\" : {verdict}"),
+        Value::Backend(backend) => format!("{place} : {backend}"),
+    }
+}
+
+fn clients(frontend: Frontend, range: IpNet) -> String {
+    format!("{frontend} . {range}")
+}

@@ -1,0 +1,411 @@
+//! The rules of the table: a handful, the same at ten Services and at ten thousand.
+//!
+//! Rules are values with one meaning each, so that the text given to `nft` and the packet walk
+//! can't disagree. Invariant: the ruleset depends on the [`Layout`] alone, never on Services.
+//!
+//! Own packet mark: bit [`MARK`] says "a Service translated, or is about to translate, this
+//! connection"; it is set and read while the first packet of a connection crosses the node.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::address::Family;
+use crate::nft::elements::{Container, Elements, Value, Verdict};
+use crate::snapshot::Snapshot;
+
+/// The packet mark's bit that is ours. Kubernetes' own kube-proxy uses 0x4000 and 0x8000.
+pub const MARK: u32 = 0x0020_0000;
+
+/// Chains for so many backends are there from the start; larger ones are added when needed.
+const READY_PICKERS: u32 = 8;
+
+/// What translates addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Engine {
+    /// nftables itself.
+    Nftables,
+    /// IPVS; the table refuses, drops and masquerades, which IPVS can't.
+    Ipvs,
+}
+
+/// Everything besides Services that shapes the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// What translates addresses.
+    pub engine: Engine,
+    /// The link that this node's pods hang on.
+    pub bridge: Arc<str>,
+    /// Ranges of this node's pods; empty until the API has assigned them.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Ranges of all pods.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Ranges of all cluster addresses.
+    pub service_cidrs: Vec<IpNet>,
+    /// Addresses of all nodes.
+    pub nodes: BTreeSet<IpAddr>,
+}
+
+impl Layout {
+    /// The layout of this node in a snapshot.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, engine: Engine) -> Self {
+        let settings = &snapshot.settings;
+        Self {
+            engine,
+            bridge: settings.bridge.clone(),
+            pod_cidrs: snapshot.this_node().map(|n| n.pod_cidrs.clone()).unwrap_or_default(),
+            cluster_cidrs: settings.cluster_cidrs.clone(),
+            service_cidrs: settings.service_cidrs.clone(),
+            nodes: snapshot.nodes.values().flat_map(|n| n.addresses.iter().copied()).collect(),
+        }
+    }
+
+    fn ranges(list: &[IpNet], family: Family) -> Vec<IpNet> {
+        list.iter().filter(|net| Family::of(net.addr()) == family).copied().collect()
+    }
+}
+
+/// A chain that others go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChainName {
+    /// Picks one of so many backends.
+    Pick(Family, u32),
+    /// Picks one of so many backends for clients outside the cluster.
+    PickOutside(Family, u32),
+    /// Marks the connection as ours and leaves translation to IPVS.
+    Served,
+    /// Refuses.
+    Refuse,
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pick(family, n) => write!(f, "pick{}-{n}", family.digit()),
+            Self::PickOutside(family, n) => write!(f, "pick-outside{}-{n}", family.digit()),
+            Self::Served => f.write_str("served"),
+            Self::Refuse => f.write_str("refuse"),
+        }
+    }
+}
+
+impl ChainName {
+    /// The chain of a name in the kernel.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let family = |digit: &str| match digit {
+            "4" => Some(Family::V4),
+            "6" => Some(Family::V6),
+            _ => None,
+        };
+        match name {
+            "served" => Some(Self::Served),
+            "refuse" => Some(Self::Refuse),
+            _ => {
+                let (stem, n) = name.rsplit_once('-')?;
+                let n = n.parse().ok()?;
+                match stem.strip_prefix("pick-outside") {
+                    Some(digit) => Some(Self::PickOutside(family(digit)?, n)),
+                    None => Some(Self::Pick(family(stem.strip_prefix("pick")?)?, n)),
+                }
+            }
+        }
+    }
+}
+
+/// Where the kernel calls a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Every packet that arrives.
+    Prerouting,
+    /// Packets for the node itself.
+    Input,
+    /// Packets that pass through.
+    Forward,
+    /// Packets that the node sends.
+    Output,
+    /// Every packet that leaves.
+    Postrouting,
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+            Self::Postrouting => "postrouting",
+        })
+    }
+}
+
+/// What the kernel calls a chain for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Sees every packet.
+    Filter,
+    /// Sees the first packet of each connection; what it decides holds for all others.
+    Nat,
+}
+
+/// A chain that the kernel calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseChain {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is called for.
+    pub purpose: Purpose,
+    /// Where it is called.
+    pub hook: Hook,
+    /// When, among the chains of one hook; the smallest first.
+    pub priority: i32,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: when all tests hold, act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The only family it sees; `None` for both.
+    pub family: Option<Family>,
+    /// All must hold.
+    pub tests: Vec<Test>,
+    /// What it does.
+    pub action: Action,
+}
+
+/// Whether a test wants membership or its absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Is {
+    /// Member.
+    In,
+    /// No member.
+    NotIn,
+}
+
+/// A group of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Ranges written into the rule; never empty.
+    Ranges(Vec<IpNet>),
+    /// A set of addresses.
+    Set(Container),
+}
+
+/// A condition on a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// The packet opens a connection.
+    Opens,
+    /// The packet bears our mark.
+    Marked,
+    /// It came in through this link.
+    Through(Arc<str>),
+    /// Its source is (not) in a group.
+    Source(Is, Group),
+    /// Its destination is (not) in a group.
+    Destination(Is, Group),
+    /// Its destination is in [`Container::Restricted`], and its source not admitted there.
+    NotAdmitted,
+    /// Its source is its destination, a backend of this node.
+    CalledItself,
+    /// It is TCP.
+    Tcp,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look up the frontend in a verdict map and do what it says, if it says something.
+    Lookup(Container),
+    /// Set our mark.
+    Mark,
+    /// Translate the destination to a random one of so many slots of a map.
+    Translate(Container, u32),
+    /// Translate the source to an address of this node.
+    Masquerade,
+    /// Go on in another chain, and don't come back.
+    Goto(ChainName),
+    /// Answer with a TCP reset.
+    Reset,
+    /// Answer with ICMP port unreachable.
+    Unreachable,
+    /// Discard.
+    Drop,
+}
+
+/// All rules that do not depend on Services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// In the order in which they are written.
+    pub base_chains: Vec<BaseChain>,
+}
+
+/// The rules of a chain that others go to.
+#[must_use]
+pub fn chain_rules(name: ChainName) -> Vec<Rule> {
+    let rule = |family, tests, action| Rule { family, tests, action };
+    match name {
+        ChainName::Pick(family, n) => vec![
+            rule(Some(family), vec![], Action::Mark),
+            rule(Some(family), vec![], Action::Translate(Container::Endpoints, n)),
+        ],
+        // Not marked: these backends are here, and the client's address must be kept.
+        ChainName::PickOutside(family, n) => {
+            vec![rule(Some(family), vec![], Action::Translate(Container::OutsideEndpoints, n))]
+        }
+        ChainName::Served => vec![rule(None, vec![], Action::Mark)],
+        ChainName::Refuse => vec![
+            rule(None, vec![Test::Tcp], Action::Reset),
+            rule(None, vec![], Action::Unreachable),
+        ],
+    }
+}
+
+/// The chains for numbers of backends that the elements go to, and those that are always there.
+#[must_use]
+pub fn pickers(layout: &Layout, elements: &Elements) -> BTreeSet<ChainName> {
+    let mut out: BTreeSet<ChainName> = [ChainName::Served, ChainName::Refuse].into();
+    if layout.engine == Engine::Nftables {
+        out.extend(
+            Family::ALL
+                .into_iter()
+                .flat_map(|f| (1..=READY_PICKERS).map(move |n| ChainName::Pick(f, n))),
+        );
+    }
+    out.extend(elements.0.values().filter_map(|value| match value {
+        Value::Verdict(Verdict::Goto(chain), _) => Some(*chain),
+        _ => None,
+    }));
+    out
+}
+
+/// The rules for a layout.
+#[must_use]
+pub fn build(layout: &Layout) -> Ruleset {
+    let chain = |name, purpose, hook, priority, rules: &dyn Fn(Family) -> Vec<Rule>| BaseChain {
+        name,
+        purpose,
+        hook,
+        priority,
+        rules: Family::ALL.into_iter().flat_map(rules).collect(),
+    };
+    let filter = Purpose::Filter;
+    Ruleset {
+        base_chains: vec![
+            chain("check-source", filter, Hook::Prerouting, -300, &|f| check_source(layout, f)),
+            chain("admit", filter, Hook::Prerouting, -110, &|f| {
+                vec![on(f, vec![Test::Opens, Test::NotAdmitted], Action::Drop)]
+            }),
+            chain("translate-arriving", Purpose::Nat, Hook::Prerouting, -100, &|f| {
+                translate_arriving(layout, f)
+            }),
+            chain("translate-own", Purpose::Nat, Hook::Output, -100, &|f| {
+                vec![on(f, vec![], Action::Lookup(Container::Services))]
+            }),
+            chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(layout, f)),
+            chain("refuse-passing", filter, Hook::Forward, 0, &|f| refuse_unserved(layout, f)),
+            chain("refuse-own", filter, Hook::Output, 0, &|f| refuse_unserved(layout, f)),
+            chain("masquerade", Purpose::Nat, Hook::Postrouting, 100, &|f| masquerade(layout, f)),
+        ],
+    }
+}
+
+fn on(family: Family, tests: Vec<Test>, action: Action) -> Rule {
+    Rule { family: Some(family), tests, action }
+}
+
+/// A pod may only use addresses of this node's range.
+fn check_source(layout: &Layout, family: Family) -> Vec<Rule> {
+    let mut allowed = Layout::ranges(&layout.pod_cidrs, family);
+    if allowed.is_empty() {
+        return Vec::new();
+    }
+    if family == Family::V6 {
+        // Neighbour discovery speaks from link-local addresses, and from :: before it has one.
+        allowed.extend(["fe80::/10", "::/128"].map(|net| net.parse::<IpNet>().expect("a range")));
+    }
+    let tests =
+        vec![Test::Through(layout.bridge.clone()), Test::Source(Is::NotIn, Group::Ranges(allowed))];
+    vec![on(family, tests, Action::Drop)]
+}
+
+fn translate_arriving(layout: &Layout, family: Family) -> Vec<Rule> {
+    let cluster = Layout::ranges(&layout.cluster_cidrs, family);
+    let outside = match cluster.is_empty() {
+        true => vec![],
+        false => vec![Test::Source(Is::NotIn, Group::Ranges(cluster))],
+    };
+    vec![
+        on(family, outside, Action::Lookup(Container::Outside)),
+        on(family, vec![], Action::Lookup(Container::Services)),
+    ]
+}
+
+fn refuse_to_node(layout: &Layout, family: Family) -> Vec<Rule> {
+    let mut rules = vec![on(family, vec![Test::Opens], Action::Lookup(Container::Unserved))];
+    if layout.engine == Engine::Ipvs {
+        // Virtual addresses are the node's own here: without this, every port that the node
+        // itself listens on would answer at every one of them.
+        let virtual_address = Test::Destination(Is::In, Group::Set(Container::Vips));
+        rules.push(on(family, vec![Test::Opens], Action::Lookup(Container::Services)));
+        let tests = vec![Test::Opens, virtual_address];
+        rules.push(on(family, tests, Action::Goto(ChainName::Refuse)));
+    }
+    rules
+}
+
+/// What still bears a service address here was not translated.
+fn refuse_unserved(layout: &Layout, family: Family) -> Vec<Rule> {
+    let to_vip = Test::Destination(Is::In, Group::Set(Container::Vips));
+    let mut rules = vec![
+        on(family, vec![Test::Opens], Action::Lookup(Container::Unserved)),
+        on(family, vec![Test::Opens, to_vip], Action::Goto(ChainName::Refuse)),
+    ];
+    let service_range = Layout::ranges(&layout.service_cidrs, family);
+    if !service_range.is_empty() {
+        let unassigned = Test::Destination(Is::In, Group::Ranges(service_range));
+        rules.push(on(family, vec![Test::Opens, unassigned], Action::Drop));
+    }
+    rules
+}
+
+fn masquerade(layout: &Layout, family: Family) -> Vec<Rule> {
+    let here = Layout::ranges(&layout.pod_cidrs, family);
+    let not_here = |test: fn(Is, Group) -> Test| match here.is_empty() {
+        true => None,
+        false => Some(test(Is::NotIn, Group::Ranges(here.clone()))),
+    };
+    // The answer of a backend elsewhere must come back through this node to be translated back.
+    // A pod of this node is reached through it anyway.
+    let mut passing = vec![Test::Marked];
+    passing.extend(not_here(Test::Source));
+    passing.extend(not_here(Test::Destination));
+    let mut rules = vec![
+        on(family, vec![Test::Marked, Test::CalledItself], Action::Masquerade),
+        on(family, passing, Action::Masquerade),
+    ];
+    if layout.engine == Engine::Ipvs {
+        // The node itself speaks from the virtual address that it speaks to.
+        let from_vip = Test::Source(Is::In, Group::Set(Container::Vips));
+        rules.push(on(family, vec![Test::Marked, from_vip], Action::Masquerade));
+    }
+    if !here.is_empty() {
+        let elsewhere = |ranges: &[IpNet]| match Layout::ranges(ranges, family) {
+            list if list.is_empty() => None,
+            list => Some(Test::Destination(Is::NotIn, Group::Ranges(list))),
+        };
+        let mut leaving = vec![Test::Source(Is::In, Group::Ranges(here.clone()))];
+        leaving.extend(not_here(Test::Destination));
+        leaving.extend(elsewhere(&layout.cluster_cidrs));
+        leaving.extend(elsewhere(&layout.service_cidrs));
+        leaving.push(Test::Destination(Is::NotIn, Group::Set(Container::Nodes)));
+        rules.push(on(family, leaving, Action::Masquerade));
+    }
+    rules
+}

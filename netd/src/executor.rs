@@ -1,0 +1,407 @@
+//! Keeps this node's kernel equal to a snapshot of the cluster.
+//!
+//! Blocking and free of Kubernetes: takes snapshots, asks `netmodel` for plans, and has
+//! [`crate::kernel`] make the changes. Guarantees: a change of some Services costs no more than
+//! those Services; a full look compares with what the kernel really has; nothing is written when
+//! nothing differs; a failed step is reported, and makes the next look a full one.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use netmodel::address::{Family, Frontend, Protocol};
+use netmodel::conntrack::is_stale;
+use netmodel::dataplane::Dataplane;
+use netmodel::ipvs::{self, Servers};
+use netmodel::nft::{self, Engine, Item, Layout};
+use netmodel::route::{RouteOp, Routes, desired_routes, diff_routes};
+use netmodel::snapshot::{ServiceName, Snapshot};
+
+use crate::kernel::conntrack::Tracker;
+use crate::kernel::nft::Table;
+use crate::kernel::route::Network;
+use crate::kernel::{OpError, failed, ipvs as ipvs_kernel, sysctl};
+
+/// The link that holds virtual addresses in IPVS mode.
+pub const VIP_LINK: &str = "mini-ipvs0";
+
+/// What changed since the last call.
+#[derive(Clone, Copy, Debug)]
+pub enum Changes<'a> {
+    /// Unknown: compare everything with the kernel.
+    All,
+    /// These Services or their endpoints, and nothing else.
+    Services(&'a BTreeSet<ServiceName>),
+}
+
+/// What one look did.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Changes made in the kernel.
+    pub writes: usize,
+    /// Stale connections forgotten.
+    pub forgotten: usize,
+    /// Steps that failed.
+    pub failures: Vec<OpError>,
+}
+
+/// The kernel's side of the data plane.
+#[derive(Debug)]
+pub struct Executor {
+    engine: Engine,
+    plane: Dataplane,
+    /// The layout that the table is known to have; none when the kernel must be looked at.
+    layout: Option<Layout>,
+    table: TableSide,
+    ipvs: Option<IpvsSide>,
+    network: Network,
+    tracker: Tracker,
+}
+
+#[derive(Debug)]
+struct TableSide {
+    kernel: Table,
+    known: Option<nft::State>,
+}
+
+#[derive(Debug)]
+struct IpvsSide {
+    kernel: ipvs_kernel::Ipvs,
+    servers: Servers,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl Executor {
+    /// Opens all sockets in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// When a socket can't be opened, or `engine` is IPVS and the kernel has none.
+    pub fn open(engine: Engine) -> Result<Self, OpError> {
+        let ipvs = match engine {
+            Engine::Nftables => None,
+            Engine::Ipvs => Some(IpvsSide {
+                kernel: ipvs_kernel::Ipvs::open().map_err(failed("find IPVS in the kernel"))?,
+                servers: Servers::new(),
+                addresses: BTreeSet::new(),
+            }),
+        };
+        Ok(Self {
+            engine,
+            plane: Dataplane::default(),
+            layout: None,
+            table: TableSide { kernel: Table::open()?, known: None },
+            ipvs,
+            network: Network::open()?,
+            tracker: Tracker::open()?,
+        })
+    }
+
+    /// The engine that translates addresses.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// The data plane as last programmed.
+    #[must_use]
+    pub fn plane(&self) -> &Dataplane {
+        &self.plane
+    }
+
+    /// The netlink port by which notifications of own changes to the table are known.
+    pub(crate) fn table_port(&self) -> u32 {
+        self.table.kernel.port()
+    }
+
+    /// Brings the kernel to the snapshot.
+    pub fn sync(&mut self, snapshot: &Snapshot, changes: Changes<'_>) -> Report {
+        let layout = Layout::of(snapshot, self.engine);
+        let mut report = Report::default();
+        let lost = match changes {
+            Changes::Services(names) if self.layout.as_ref() == Some(&layout) => {
+                self.sync_services(snapshot, names, &layout, &mut report)
+            }
+            _ => self.sync_all(snapshot, layout, &mut report),
+        };
+        if !lost.is_empty() {
+            self.forget_stale(&lost, &mut report);
+        }
+        if !report.failures.is_empty() {
+            self.layout = None;
+        }
+        report
+    }
+
+    /// Returns the UDP frontends that lost something.
+    fn sync_services(
+        &mut self,
+        snapshot: &Snapshot,
+        names: &BTreeSet<ServiceName>,
+        layout: &Layout,
+        report: &mut Report,
+    ) -> BTreeSet<Frontend> {
+        let touched = self.plane.refresh(snapshot, names);
+        let Some(known) = &self.table.known else { return BTreeSet::new() };
+        let table_ops = nft::plan(layout, known, &self.plane, &touched);
+        let server_ops = match &self.ipvs {
+            None => Vec::new(),
+            Some(side) => {
+                let have = ipvs::observed_of_touched(&side.servers, &side.addresses, &touched);
+                let want = ipvs::desired_of_touched(&self.plane, &touched);
+                ipvs::diff((&have.0, &have.1), (&want.0, &want.1))
+            }
+        };
+        let lost = udp_losers(&table_ops, &server_ops);
+        self.execute(table_ops, &server_ops, None, report);
+        lost
+    }
+
+    /// Returns all UDP frontends, past and present.
+    fn sync_all(
+        &mut self,
+        snapshot: &Snapshot,
+        layout: Layout,
+        report: &mut Report,
+    ) -> BTreeSet<Frontend> {
+        let is_udp = |f: &Frontend| f.protocol == Protocol::Udp;
+        let mut udp: BTreeSet<Frontend> =
+            self.plane.iter().map(|(f, _)| *f).filter(is_udp).collect();
+        self.plane = Dataplane::of(snapshot);
+        udp.extend(self.plane.iter().map(|(f, _)| *f).filter(is_udp));
+        self.settings(&layout, report);
+        if let Err(error) = self.sync_kernel(snapshot, &layout, report) {
+            report.failures.push(error);
+        }
+        self.sync_routes(snapshot, report);
+        self.layout = Some(layout);
+        udp
+    }
+
+    fn settings(&mut self, layout: &Layout, report: &mut Report) {
+        for (name, value) in wanted_settings(layout) {
+            match sysctl::set(name, value) {
+                Ok(changed) => report.writes += usize::from(changed),
+                Err(error) => report.failures.push(error),
+            }
+        }
+    }
+
+    fn sync_kernel(
+        &mut self,
+        snapshot: &Snapshot,
+        layout: &Layout,
+        report: &mut Report,
+    ) -> Result<(), OpError> {
+        let node_ports = &snapshot.settings.node_ports;
+        let (desired, want) = match &mut self.ipvs {
+            None => {
+                // What IPVS left behind when it was the engine.
+                if self.network.has_link(VIP_LINK) {
+                    clean_servers(node_ports, &mut report.failures)?;
+                }
+                (nft::State::desired(layout, &self.plane), None)
+            }
+            Some(side) => {
+                let state = ipvs::State::desired(layout, &self.plane);
+                self.network.ensure_address_link(VIP_LINK)?;
+                side.addresses = self.network.addresses(VIP_LINK)?;
+                side.servers = side.kernel.servers()?;
+                let (addresses, plane) = (&side.addresses, &self.plane);
+                side.servers.retain(|f, _| ipvs::is_ours(f, addresses, node_ports, plane));
+                (state.table, Some((state.servers, state.addresses)))
+            }
+        };
+        self.table.known = self.table.kernel.observe(&desired)?;
+        let table_ops = nft::diff(self.table.known.as_ref(), &desired);
+        let server_ops = match (&self.ipvs, &want) {
+            (Some(side), Some((servers, addresses))) => {
+                ipvs::diff((&side.servers, &side.addresses), (servers, addresses))
+            }
+            _ => Vec::new(),
+        };
+        self.execute(table_ops, &server_ops, Some(&desired), report);
+        Ok(())
+    }
+
+    fn execute(
+        &mut self,
+        table_ops: Vec<nft::Op>,
+        server_ops: &[ipvs::Op],
+        desired: Option<&nft::State>,
+        report: &mut Report,
+    ) {
+        let Some(side) = &mut self.ipvs else {
+            return self.table.execute(&table_ops, desired, report);
+        };
+        let (before, after) = ipvs::phases(table_ops);
+        self.table.execute(&before, desired, report);
+        side.execute(&mut self.network, server_ops, report);
+        self.table.execute(&after, desired, report);
+    }
+
+    fn sync_routes(&mut self, snapshot: &Snapshot, report: &mut Report) {
+        let bridge = &snapshot.settings.bridge;
+        let observed = match self.network.routes(bridge) {
+            Ok(routes) => routes,
+            Err(error) => return report.failures.push(error),
+        };
+        for op in diff_routes(&observed, &desired_routes(snapshot)) {
+            match self.network.change_route(&op, already_there(&observed, &op), bridge) {
+                Ok(()) => report.writes += 1,
+                Err(error) => report.failures.push(error),
+            }
+        }
+    }
+
+    fn forget_stale(&mut self, frontends: &BTreeSet<Frontend>, report: &mut Report) {
+        for family in Family::ALL {
+            if !frontends.iter().any(|f| Family::of(f.addr) == family) {
+                continue;
+            }
+            let remembered = match self.tracker.udp_flows(family) {
+                Ok(flows) => flows,
+                Err(error) => return report.failures.push(error),
+            };
+            for one in remembered.iter().filter(|r| is_stale(&r.flow, &self.plane, frontends)) {
+                match self.tracker.forget(one) {
+                    Ok(()) => report.forgotten += 1,
+                    Err(error) => report.failures.push(error),
+                }
+            }
+        }
+    }
+}
+
+impl TableSide {
+    fn execute(&mut self, ops: &[nft::Op], desired: Option<&nft::State>, report: &mut Report) {
+        if ops.is_empty() {
+            return;
+        }
+        let replaces = ops.contains(&nft::Op::Replace);
+        let result = match desired {
+            Some(desired) if replaces => self.kernel.replace(desired),
+            _ => self.kernel.execute(ops),
+        };
+        match (result, desired) {
+            (Err(error), _) => {
+                self.known = None;
+                report.failures.push(error);
+            }
+            (Ok(()), Some(desired)) if replaces => {
+                self.known = Some(desired.clone());
+                report.writes += 1;
+            }
+            (Ok(()), _) => {
+                if let Some(known) = &mut self.known {
+                    nft::apply(known, ops);
+                }
+                report.writes += ops.len();
+            }
+        }
+    }
+}
+
+impl IpvsSide {
+    fn execute(&mut self, network: &mut Network, ops: &[ipvs::Op], report: &mut Report) {
+        let failures_before = report.failures.len();
+        for op in ops {
+            if let ipvs::Op::Release(addr) = op {
+                report.failures.extend(network.release(VIP_LINK, *addr).err());
+            }
+        }
+        report.failures.extend(self.kernel.execute(ops));
+        for op in ops {
+            if let ipvs::Op::Bind(addr) = op {
+                report.failures.extend(network.bind(VIP_LINK, *addr).err());
+            }
+        }
+        // After a failure the next look reads everything anew, so a wrong guess here is harmless.
+        ipvs::apply(&mut self.servers, &mut self.addresses, ops);
+        report.writes += ops.len() - (report.failures.len() - failures_before).min(ops.len());
+    }
+}
+
+fn already_there(observed: &Routes, op: &RouteOp) -> bool {
+    match op {
+        RouteOp::Set(net, _) | RouteOp::Delete(net) => observed.contains_key(net),
+    }
+}
+
+/// The UDP frontends at which a plan takes something away.
+fn udp_losers(table_ops: &[nft::Op], server_ops: &[ipvs::Op]) -> BTreeSet<Frontend> {
+    let from_table = table_ops.iter().filter_map(|op| match op {
+        nft::Op::Delete(key, _) => match key.item {
+            Item::Frontend(f) | Item::Slot(f, _) => Some(f),
+            Item::Clients(..) | Item::Address(_) => None,
+        },
+        _ => None,
+    });
+    let from_servers = server_ops.iter().filter_map(|op| match op {
+        ipvs::Op::DeleteServer(f) | ipvs::Op::DeleteDestination(f, _) => Some(*f),
+        _ => None,
+    });
+    from_table.chain(from_servers).filter(|f| f.protocol == Protocol::Udp).collect()
+}
+
+/// Kernel settings without which nothing works, for what this node uses.
+fn wanted_settings(layout: &Layout) -> Vec<(&'static str, &'static str)> {
+    let mut out = vec![("net.ipv4.ip_forward", "1")];
+    // Forwarding IPv6 also means to ignore router advertisements: only where pods have IPv6.
+    if layout.pod_cidrs.iter().any(|net| Family::of(net.addr()) == Family::V6) {
+        out.push(("net.ipv6.conf.all.forwarding", "1"));
+    }
+    if layout.engine == Engine::Ipvs {
+        // Without the first, masquerading does not see what IPVS sends. The others: connections
+        // to a backend that is gone end at once, and a client's reused port does not wait for one
+        // (the kernels that need 0 are those before 5.9; since then 1 costs no second).
+        out.push(("net.ipv4.vs.conntrack", "1"));
+        out.push(("net.ipv4.vs.expire_nodest_conn", "1"));
+        out.push(("net.ipv4.vs.expire_quiescent_template", "1"));
+        out.push(("net.ipv4.vs.conn_reuse_mode", "0"));
+    }
+    out.retain(|(name, _)| sysctl::exists(name));
+    out
+}
+
+/// Removes all that the data plane ever put into this network namespace, and nothing else.
+/// Returns the steps that failed; the others are done all the same.
+#[must_use]
+pub fn clean_up(bridge: &str, node_ports: &RangeInclusive<u16>) -> Vec<OpError> {
+    let mut failures = Vec::new();
+    failures.extend(clean_routes(bridge).unwrap_or_else(|error| vec![error]));
+    if let Err(error) = clean_servers(node_ports, &mut failures) {
+        failures.push(error);
+    }
+    failures.extend(Table::open().and_then(|mut table| table.delete()).err());
+    failures
+}
+
+fn clean_routes(bridge: &str) -> Result<Vec<OpError>, OpError> {
+    let mut network = Network::open()?;
+    let ours = network.routes(bridge)?;
+    let deleted =
+        ours.into_keys().map(|net| network.change_route(&RouteOp::Delete(net), true, bridge));
+    Ok(deleted.filter_map(Result::err).collect())
+}
+
+fn clean_servers(
+    node_ports: &RangeInclusive<u16>,
+    failures: &mut Vec<OpError>,
+) -> Result<(), OpError> {
+    let mut network = Network::open()?;
+    if !network.has_link(VIP_LINK) {
+        return Ok(());
+    }
+    let bound = network.addresses(VIP_LINK)?;
+    if let Ok(mut kernel) = ipvs_kernel::Ipvs::open() {
+        let nothing = Dataplane::default();
+        let ours: Vec<ipvs::Op> = kernel
+            .servers()?
+            .into_keys()
+            .filter(|f| ipvs::is_ours(f, &bound, node_ports, &nothing))
+            .map(ipvs::Op::DeleteServer)
+            .collect();
+        failures.extend(kernel.execute(&ours));
+    }
+    network.delete_link(VIP_LINK)
+}

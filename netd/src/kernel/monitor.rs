@@ -1,0 +1,91 @@
+//! Notices when somebody else changes what is ours.
+//!
+//! The crate's only unsafe code is here: tokio can't see that a socket lives as long as its
+//! registration.
+
+#![expect(unsafe_code, reason = "AsyncFd::register_with_interest has no safe twin")]
+
+use std::io;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::netlink::{Message, Monitor, Protocol};
+use super::{OpError, failed, nft, route};
+
+/// Multicast groups of `NETLINK_ROUTE`.
+const GROUP_LINK: u32 = 1;
+const GROUP_IPV4_ADDRESS: u32 = 5;
+const GROUP_IPV4_ROUTE: u32 = 7;
+const GROUP_IPV6_ROUTE: u32 = 11;
+/// Multicast group of `NETLINK_NETFILTER`.
+const GROUP_NFTABLES: u32 = 7;
+
+/// Rings when our table, routes or links changed by another hand.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    tables: AsyncFd<Monitor>,
+    network: AsyncFd<Monitor>,
+    /// The netlink port of our own changes to the table.
+    own_port: u32,
+}
+
+impl Alarm {
+    /// Must be called inside a tokio runtime.
+    pub(crate) fn open(own_port: u32) -> Result<Self, OpError> {
+        let tables = Monitor::open(Protocol::Netfilter, &[GROUP_NFTABLES]);
+        let network = Monitor::open(
+            Protocol::Route,
+            &[GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE],
+        );
+        let register = |monitor: io::Result<Monitor>| {
+            monitor.and_then(watch).map_err(failed("subscribe to changes in the kernel"))
+        };
+        Ok(Self { tables: register(tables)?, network: register(network)?, own_port })
+    }
+
+    /// Returns when something of ours may have changed. Dropping it loses nothing.
+    pub(crate) async fn ring(&self) {
+        let own_port = self.own_port;
+        let table = wait_for(&self.tables, |m| m.port != own_port && nft::concerns_us(m));
+        let network = wait_for(&self.network, concerns_our_network);
+        tokio::select! {
+            () = table => {}
+            () = network => {}
+        }
+    }
+}
+
+fn concerns_our_network(message: &Message) -> bool {
+    match message.kind {
+        // Links come and go with pods; what matters is rare but can't be told from here cheaply.
+        route::DELETE_LINK | route::DELETE_ADDRESS => true,
+        route::DELETE_ROUTE => route::is_our_route(message),
+        _ => false,
+    }
+}
+
+fn watch(monitor: Monitor) -> io::Result<AsyncFd<Monitor>> {
+    // SAFETY: a Monitor owns its socket, always gives the same descriptor, and closes it only when
+    // it is dropped, which is after AsyncFd has given up the registration.
+    unsafe { AsyncFd::register_with_interest(monitor, Interest::READABLE) }.map_err(io::Error::from)
+}
+
+async fn wait_for(monitor: &AsyncFd<Monitor>, concerns_us: impl Fn(&Message) -> bool) {
+    loop {
+        let Ok(mut ready) = monitor.readable().await else { return };
+        match ready.get_inner().read() {
+            Ok(messages) => {
+                ready.clear_ready();
+                if messages.iter().any(&concerns_us) {
+                    return;
+                }
+            }
+            // Too much happened at once: something may have been missed.
+            Err(_) => {
+                ready.clear_ready();
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Kernel settings of this network namespace.
+
+use std::path::PathBuf;
+
+use super::{OpError, failed};
+
+/// Sets `net.ipv4.ip_forward` and the like, unless it has the value already. Says whether it
+/// changed something.
+pub(crate) fn set(name: &str, value: &str) -> Result<bool, OpError> {
+    let path = path(name);
+    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
+        return Ok(false);
+    }
+    std::fs::write(&path, value).map_err(failed(format!("set {name} to {value}")))?;
+    Ok(true)
+}
+
+/// Is there such a setting here?
+pub(crate) fn exists(name: &str) -> bool {
+    path(name).exists()
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from("/proc/sys").join(name.replace('.', "/"))
+}
