@@ -31,7 +31,7 @@ pub(crate) const QUEUE: usize = 4096;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
     /// A check does not hold; nothing was written.
-    #[error("{} does not hold for {}: last written at {actual:?}", kind(check), check.key())]
+    #[error("{}: expected {}, but it {}", check.key(), expected(check), found(*actual))]
     Failed {
         /// The check.
         check: Check,
@@ -69,11 +69,18 @@ pub enum CommitError {
     Closed,
 }
 
-fn kind(check: &Check) -> String {
+fn expected(check: &Check) -> String {
     match check {
-        Check::Absent(_) => "absence".to_owned(),
+        Check::Absent(_) => "that it does not exist".to_owned(),
         Check::Unchanged(_, revision) => format!("no change since revision {revision}"),
-        Check::Present(_) => "presence".to_owned(),
+        Check::Present(_) => "that it exists".to_owned(),
+    }
+}
+
+fn found(actual: Option<Revision>) -> String {
+    match actual {
+        Some(revision) => format!("was last written at {revision}"),
+        None => "does not exist".to_owned(),
     }
 }
 
@@ -166,7 +173,10 @@ impl Committer {
         }
         self.hub.close();
         self.copies.stop();
-        drop(self.lock);
+        // Closing the file is not enough: a child that is being forked elsewhere shares it.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "cannot unlock the store's folder");
+        }
         if let Some(done) = closing {
             let _ = done.send(());
         }

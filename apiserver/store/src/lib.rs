@@ -77,8 +77,8 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Tuning {
-            history_bytes: 16 << 20,
-            checkpoint_bytes: 16 << 20,
+            history_bytes: 8 << 20,
+            checkpoint_bytes: 8 << 20,
             sled_after: Duration::from_secs(5),
             sled_every: Duration::from_secs(2),
         }

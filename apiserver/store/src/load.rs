@@ -202,11 +202,14 @@ fn replay_from(files: &Files, base: Base, limits: Limits) -> Result<Option<Repla
         if next.is_some_and(|&next| next <= replayed.state.revision.next()) {
             continue;
         }
-        let segment = log::read_segment(&log::segment_path(&files.dir, first))?;
+        let mut segment = Segment::open(log::segment_path(&files.dir, first))?;
         let before = replayed.last.as_ref();
-        expect_revision(files, &replayed.state, first, before.filter(|before| before.is_torn()))?;
-        for record in &segment.records {
-            replay_record(files, &mut replayed, record, &segment)?;
+        let bad = before.and_then(|before| Some((&*before.path, before.first_bad()?)));
+        expect_revision(files, &replayed.state, first, bad)?;
+        while let Some(group) = segment.next_group() {
+            for record in &group {
+                replay_record(files, &mut replayed, record, &segment)?;
+            }
         }
         replayed.last = Some(segment);
     }
@@ -230,31 +233,31 @@ fn replay_record(
     if record.revision <= state.revision {
         return Ok(());
     }
-    expect_revision(files, state, record.revision, Some(segment))?;
+    let bad = segment.damage.map(|at| (&*segment.path, at));
+    expect_revision(files, state, record.revision, bad)?;
     let events = memory::apply(&mut state.map, record);
     state.revision = record.revision;
     replayed.history.push(record.revision, events);
     Ok(())
 }
 
-/// A revision may follow the state only if none lies in between. If some do, a damaged segment (the
-/// one in which they must have been) is the better explanation than a missing one.
+/// A revision may follow the state only if none lies in between. If some do, the bad bytes before
+/// this revision, if there are any, are the better explanation than a missing segment.
 fn expect_revision(
     files: &Files,
     state: &State,
     found: Revision,
-    segment: Option<&Segment>,
+    bad: Option<(&Path, u64)>,
 ) -> Result<(), OpenError> {
     let expected = state.revision.next();
     if found <= expected {
         return Ok(());
     }
-    let damage = segment.and_then(|segment| {
-        let at = segment.damage.or(segment.is_torn().then_some(segment.intact))?;
-        Some((segment.path.clone(), at))
-    });
-    Err(match damage {
-        Some((path, at)) => OpenError::Damaged { path, at, intact_through: state.revision },
+    Err(match bad {
+        Some((path, at)) => {
+            let (path, intact_through) = (path.to_owned(), state.revision);
+            OpenError::Damaged { path, at, intact_through }
+        }
         None => OpenError::Gap { dir: files.dir.clone(), expected, found },
     })
 }
@@ -279,8 +282,8 @@ fn writing_end(dir: &Path, last: Option<Segment>, revision: Revision) -> Result<
     else {
         return Ok(Log::starting_new(dir));
     };
-    match segment.records.last() {
-        Some(record) if record.revision < revision => Ok(Log::starting_new(dir)),
+    match segment.last {
+        Some(last) if last < revision => Ok(Log::starting_new(dir)),
         _ => Ok(Log::resume(dir, segment.path, segment.intact)?),
     }
 }

@@ -104,13 +104,13 @@ impl Log {
             self.active = Some(Active::create(&self.dir, first.revision)?);
         }
         let active = self.active.as_mut().expect("made above");
-        self.buffer.clear();
         frame::append(&mut self.buffer, |out| {
             for record in records {
                 record::encode(record, out);
             }
         });
         let written = active.append(&self.buffer);
+        self.buffer.clear();
         self.buffer.shrink_to(BUFFER_KEPT);
         written
     }
@@ -165,11 +165,15 @@ impl Active {
     }
 }
 
-/// A segment that was read: all its intact records, whatever lies between them.
+/// A segment that is being read, group by group: all its intact records, whatever lies between
+/// them. The fields tell about what was read so far.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) path: PathBuf,
-    pub(crate) records: Vec<Record>,
+    /// The file, until all of it is read.
+    bytes: Vec<u8>,
+    /// Where reading goes on.
+    at: usize,
     /// Where the last intact frame ends; 0 if there is none and the header is not intact either.
     pub(crate) intact: u64,
     /// The size of the file. What follows the last intact frame is a write that a crash
@@ -178,46 +182,54 @@ pub(crate) struct Segment {
     /// Where the first bytes are that are no frame but have an intact frame behind them. Whether
     /// anything is missing there, the revisions tell.
     pub(crate) damage: Option<u64>,
+    /// The last record's revision.
+    pub(crate) last: Option<Revision>,
 }
 
 impl Segment {
-    /// Whether the file ends with something that is no frame.
+    pub(crate) fn open(path: PathBuf) -> Result<Segment, LogError> {
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(LogError::Read { path, source }),
+        };
+        // Without its header a segment may still hold frames: the search passes over the damage.
+        let at = if bytes.starts_with(HEADER) { HEADER.len() } else { 0 };
+        let len = bytes.len() as u64;
+        Ok(Segment { path, bytes, at, intact: at as u64, len, damage: None, last: None })
+    }
+
+    /// The next group of records; `None` when nothing intact is left.
+    pub(crate) fn next_group(&mut self) -> Option<Vec<Record>> {
+        loop {
+            let rest = self.bytes.get(self.at..)?;
+            if let Some((group, len)) = take_group(rest) {
+                self.at += len;
+                self.intact = self.at as u64;
+                self.last = group.last().map(|record| record.revision).or(self.last);
+                return Some(group);
+            }
+            match rest.get(1..).and_then(frame::find) {
+                Some(skipped) => {
+                    self.damage.get_or_insert(self.at as u64);
+                    self.at += 1 + skipped;
+                }
+                None => {
+                    self.bytes = Vec::new();
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Where the first bytes are that are no frame, once all of it was read.
+    pub(crate) fn first_bad(&self) -> Option<u64> {
+        self.damage.or(self.is_torn().then_some(self.intact))
+    }
+
+    /// Whether the file ends with something that is no frame, once all of it was read.
     pub(crate) fn is_torn(&self) -> bool {
         self.intact < self.len || self.intact == 0
     }
-}
-
-/// Reads a segment.
-pub(crate) fn read_segment(path: &Path) -> Result<Segment, LogError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(source) => return Err(LogError::Read { path: path.to_owned(), source }),
-    };
-    let mut segment = Segment {
-        path: path.to_owned(),
-        records: Vec::new(),
-        intact: 0,
-        len: bytes.len() as u64,
-        damage: None,
-    };
-    let mut at = 0;
-    if bytes.starts_with(HEADER) {
-        at = HEADER.len();
-        segment.intact = at as u64;
-    }
-    while at < bytes.len() {
-        if let Some((group, len)) = take_group(&bytes[at..]) {
-            segment.records.extend(group);
-            at += len;
-            segment.intact = at as u64;
-        } else if let Some(skipped) = frame::find(&bytes[at + 1..]) {
-            segment.damage.get_or_insert(at as u64);
-            at += 1 + skipped;
-        } else {
-            break;
-        }
-    }
-    Ok(segment)
 }
 
 /// The group of the frame at the beginning of `bytes`, and the frame's size.
