@@ -302,24 +302,53 @@ impl Api {
         self.send(&method, &path, "application/json", body).await.map(|_| ())
     }
 
-    /// Whether an object with this UID exists, asked of the server itself.
+    /// The UID of the object at this place, asked of the server itself; `None` if there is none.
     ///
     /// # Errors
     /// When the server cannot answer.
-    pub(crate) async fn exists(&self, target: &Target) -> Result<bool, Error> {
+    pub(crate) async fn uid_of(
+        &self,
+        resource: &ResourceId,
+        key: &Key,
+    ) -> Result<Option<String>, Error> {
         #[derive(serde::Deserialize)]
         struct Head {
             metadata: ObjectMeta,
         }
         let method = http::Method::GET;
-        let path = self.path(target, None);
+        let path = item(collection(resource, &key.namespace), &key.name, None);
         match self.send(&method, &path, "application/json", Vec::new()).await {
             Ok(answer) => serde_json::from_str::<Head>(&answer)
-                .map(|head| head.metadata.uid.as_deref() == Some(&*target.uid))
+                .map(|head| head.metadata.uid)
                 .map_err(|source| Error::Decode { method, path, source }),
-            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The metadata of all objects of a resource in a namespace, asked of the server itself.
+    ///
+    /// # Errors
+    /// When the server cannot answer.
+    pub(crate) async fn list_metadata(
+        &self,
+        resource: &ResourceId,
+        namespace: &str,
+    ) -> Result<Vec<ObjectMeta>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Head {
+            metadata: ObjectMeta,
+        }
+        #[derive(serde::Deserialize)]
+        struct List {
+            items: Vec<Head>,
+        }
+        let method = http::Method::GET;
+        let path = collection(resource, namespace);
+        let answer = self.send(&method, &path, "application/json", Vec::new()).await?;
+        serde_json::from_str::<List>(&answer)
+            .map(|list| list.items.into_iter().map(|head| head.metadata).collect())
+            .map_err(|source| Error::Decode { method, path, source })
     }
 
     /// Sends an event.

@@ -16,7 +16,10 @@ use crate::event::{self, Recorder};
 use crate::meta::Held;
 use crate::reflector::{self, Source};
 use crate::view::{Kind, View};
-use crate::{deployment, endpoints, endpointslice, mirroring, replicaset, scheduler};
+use crate::census::Census;
+use crate::{
+    deployment, endpoints, endpointslice, garbage, mirroring, podgc, replicaset, scheduler,
+};
 
 /// A resource's place in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,11 +101,14 @@ pub async fn run(
     let _guard = stop.clone().drop_guard();
     let context = Context { api: api.clone(), view: view.clone(), stop: stop.clone() };
 
+    let census = Arc::new(Census::new(&config, &view));
+    // The controllers first: they register for changes, which begin with the reflectors.
+    let mut all = controllers(&context, &config, &census);
+    all.extend(reflectors(&context));
+    let thin = census.reflectors(api.client(), &stop);
+    all.extend(thin.into_iter().map(|reflector| named("census", reflector)));
     let mut loops: FuturesUnordered<tokio::task::JoinHandle<&'static str>> =
-        controllers(&context, &config).into_iter().map(tokio::spawn).collect();
-    for reflector in reflectors(&context) {
-        loops.push(tokio::spawn(reflector));
-    }
+        all.into_iter().map(tokio::spawn).collect();
     loops.push(tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -122,7 +128,7 @@ pub async fn run(
 }
 
 /// One controller: handlers are registered here and now, the loop starts when its inputs are in.
-fn controllers(context: &Context, config: &Config) -> Vec<Loop> {
+fn controllers(context: &Context, config: &Config, census: &Arc<Census>) -> Vec<Loop> {
     vec![
         named("deployment", deployment::run(context)),
         named("replicaset", replicaset::run(context)),
@@ -130,6 +136,8 @@ fn controllers(context: &Context, config: &Config) -> Vec<Loop> {
         named("endpointslice", endpointslice::run(context)),
         named("endpoints", endpoints::run(context)),
         named("endpointslicemirroring", mirroring::run(context)),
+        named("podgc", podgc::run(context)),
+        named("garbagecollector", garbage::run(context, census)),
     ]
 }
 

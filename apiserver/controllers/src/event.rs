@@ -12,12 +12,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::{Metadata, Resource};
+use k8s_openapi::Resource;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
-use crate::meta;
+use crate::meta::{self, Held};
 
 /// Occurrences that may wait to be written.
 const WAITING: usize = 1000;
@@ -65,7 +65,7 @@ pub(crate) struct Subject {
 
 impl Occurrence {
     /// An occurrence about `object`.
-    pub(crate) fn new<K: Resource + Metadata<Ty = ObjectMeta>>(
+    pub(crate) fn new<K: Resource + Held>(
         component: &'static str,
         object: &K,
         severity: Severity,
@@ -78,7 +78,7 @@ impl Occurrence {
             namespace: meta::namespace(object).to_owned(),
             name: meta::name(object).to_owned(),
             uid: meta::uid(object).to_owned(),
-            resource_version: object.metadata().resource_version.clone().unwrap_or_default(),
+            resource_version: object.meta().resource_version.clone().unwrap_or_default(),
         };
         Self { component, object, severity, reason, message }
     }

@@ -17,14 +17,17 @@
 
 mod api;
 mod cache;
+mod census;
 mod controllers;
 mod deployment;
 mod endpoints;
 mod endpointslice;
 mod event;
+mod garbage;
 mod meta;
 mod mirroring;
 mod pod;
+mod podgc;
 mod quantity;
 mod queue;
 mod reflector;

@@ -2,8 +2,10 @@
 //!
 //! Pure. Deliberately not here: label selectors (`selector`), pods (`pod`).
 
+use k8s_openapi::Resource;
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use k8s_openapi::{Metadata, Resource};
+
 
 use crate::cache::Key;
 
@@ -15,16 +17,26 @@ pub(crate) trait Held {
     fn meta_mut(&mut self) -> &mut ObjectMeta;
 }
 
-impl<K: Metadata<Ty = ObjectMeta>> Held for K {
+impl Held for Event {
     fn meta(&self) -> &ObjectMeta {
-        self.metadata()
+        &self.metadata
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.metadata_mut()
+        &mut self.metadata
     }
 }
 
+
+impl Held for ObjectMeta {
+    fn meta(&self) -> &ObjectMeta {
+        self
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self
+    }
+}
 
 /// The object's name; empty only for an object that was never stored.
 pub(crate) fn name<K: Held>(object: &K) -> &str {

@@ -12,17 +12,18 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::{Metadata, Resource};
+use k8s_openapi::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::{Cache, Key};
 use crate::controllers::ResourceId;
+use crate::meta::Held;
 
 /// A kind that the view holds.
 pub(crate) trait Kind:
     Resource
-    + Metadata<Ty = ObjectMeta>
+    + Held
     + Serialize
     + DeserializeOwned
     + Clone
@@ -66,6 +67,16 @@ macro_rules! kinds {
                 const NAMESPACED: bool = $namespaced;
                 fn cache(view: &View) -> &Cache<Self> {
                     &view.$cache
+                }
+            }
+
+            impl Held for $kind {
+                fn meta(&self) -> &ObjectMeta {
+                    &self.metadata
+                }
+
+                fn meta_mut(&mut self) -> &mut ObjectMeta {
+                    &mut self.metadata
                 }
             }
 
