@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cache::Key;
 use crate::controllers::ResourceId;
-use crate::event::Recorder;
+use crate::event::{Occurrence, Recorder};
 use crate::meta;
 use crate::view::{Object, View};
 use crate::write::{PatchKind, Plan, Propagation, Target, Write};
@@ -132,9 +132,9 @@ impl Api {
         Self { client, view, recorder }
     }
 
-    /// The view that answers go into.
-    pub(crate) fn view(&self) -> &View {
-        &self.view
+    /// Records an occurrence, outside of any plan.
+    pub(crate) fn tell(&self, occurrence: Occurrence) {
+        self.recorder.record(occurrence);
     }
 
     /// The client, for lists and watches.

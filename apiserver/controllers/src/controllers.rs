@@ -18,7 +18,8 @@ use crate::reflector::{self, Source};
 use crate::view::{Kind, View};
 use crate::census::Census;
 use crate::{
-    deployment, endpoints, endpointslice, garbage, mirroring, podgc, replicaset, scheduler,
+    deployment, endpoints, endpointslice, garbage, mirroring, namespace, nodelifecycle, podgc,
+    provision, replicaset, scheduler,
 };
 
 /// A resource's place in the API.
@@ -136,6 +137,9 @@ fn controllers(context: &Context, config: &Config, census: &Arc<Census>) -> Vec<
         named("endpointslice", endpointslice::run(context)),
         named("endpoints", endpoints::run(context)),
         named("endpointslicemirroring", mirroring::run(context)),
+        named("namespace", namespace::run(context, config, census)),
+        named("provision", provision::run(context, config)),
+        named("nodelifecycle", nodelifecycle::run(context, config)),
         named("podgc", podgc::run(context)),
         named("garbagecollector", garbage::run(context, census)),
     ]
@@ -165,8 +169,8 @@ fn reflectors(context: &Context) -> Vec<Loop> {
         reflector::<Node>(context, "", None),
         reflector::<Namespace>(context, "", None),
         reflector::<ServiceAccount>(context, "", None),
-        reflector::<ConfigMap>(context, "", Some("metadata.name=kube-root-ca.crt")),
-        reflector::<Lease>(context, "kube-node-lease", None),
+        reflector::<ConfigMap>(context, "", Some(provision::ROOT_CA_FIELDS)),
+        reflector::<Lease>(context, nodelifecycle::LEASES, None),
     ]
 }
 

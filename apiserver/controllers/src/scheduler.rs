@@ -32,6 +32,8 @@ use crate::write::Write;
 use decide::Decision;
 use state::Cluster;
 
+pub(crate) use filter::tolerates;
+
 const COMPONENT: &str = "default-scheduler";
 
 /// Pods that are decided on while their bindings are under way or not yet heard of.
