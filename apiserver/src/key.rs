@@ -37,11 +37,6 @@ pub(crate) fn allocation(pool: &str, item: &str) -> String {
     format!("/allocations/{pool}/{item}")
 }
 
-/// All items of a pool.
-pub(crate) fn pool(pool: &str) -> String {
-    format!("/allocations/{pool}/")
-}
-
 /// `pods` or `deployments.apps`; for a resource that shares storage, the other one's.
 fn storage(resource: &Resource) -> String {
     match &resource.shared {

@@ -20,7 +20,6 @@ mod incoming;
 mod key;
 mod openapi;
 mod present;
-mod seams;
 mod selection;
 mod server;
 mod status;

@@ -9,6 +9,7 @@ use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use resources::field::{FieldError, FieldErrors};
 use resources::table::Resource;
+use store::CommitError;
 use thiserror::Error;
 
 /// A resource as messages name it, with what `Status.details` needs.
@@ -162,6 +163,16 @@ impl ApiError {
             resource: Some(resource.into()),
             name: name.to_owned(),
             reason: reason.into(),
+        }
+    }
+
+    /// What a failed commit means to a client.
+    pub(crate) fn of_commit(error: &CommitError) -> Self {
+        match error {
+            CommitError::Failed { .. } => Self::Internal(
+                "the object keeps changing: the write was tried again and again in vain".into(),
+            ),
+            other => Self::Unavailable(format!("the store takes no writes: {other}")),
         }
     }
 

@@ -46,11 +46,6 @@ impl Encoded {
         [head, revision.0.to_string().as_bytes(), tail].concat().into()
     }
 
-    /// The bytes without a revision, for what is never stored (dry runs of a create).
-    pub(crate) fn unversioned(&self) -> Bytes {
-        self.bytes.clone()
-    }
-
     /// The write that stores it.
     pub(crate) fn put(&self, key: String) -> Op {
         Op::Put { key, value: self.bytes.clone(), stamp: Some(self.stamp) }

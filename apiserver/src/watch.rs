@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::FutureExt as _;
 use jiff::Timestamp;
 use resources::table::Resource;
 use store::{Change, Event, Revision, Snapshot, Watch, WatchError};
@@ -277,23 +276,10 @@ impl Stream {
         }
     }
 
-    /// A bookmark at the revision up to which everything was sent: the progress is read first, and
-    /// the events up to it are in the queue by then.
+    /// A bookmark, unless events wait: then the next tick is early enough.
     fn bookmark(&mut self) {
-        let reached = *self.progress.borrow();
-        while let Some(watch) = self.watch.as_mut() {
-            match watch.next().now_or_never() {
-                Some(Some(event)) => self.take(event),
-                Some(None) => {
-                    self.watch = None;
-                    return;
-                }
-                None => break,
-            }
-        }
-        if self.watch.is_some()
-            && let Err(error) = self.queue_bookmark(reached, false)
-        {
+        let Some(reached) = self.watch.as_ref().and_then(Watch::caught_up) else { return };
+        if let Err(error) = self.queue_bookmark(reached, false) {
             self.queue_error(&error);
         }
     }

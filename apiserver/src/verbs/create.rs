@@ -73,7 +73,7 @@ async fn create_object(
             }
             // A generated name or a drawn address was taken in between, or the namespace went.
             Err(CommitError::Failed { .. }) if attempts < ATTEMPTS * 8 => {}
-            Err(error) => return Err(crate::seams::commit(&error)),
+            Err(error) => return Err(ApiError::of_commit(&error)),
         }
     }
 }

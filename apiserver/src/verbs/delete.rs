@@ -130,7 +130,7 @@ pub(crate) async fn remove(
                 return Ok(Deleted { json, uid, removed });
             }
             Err(CommitError::Failed { .. }) => {}
-            Err(error) => return Err(crate::seams::commit(&error)),
+            Err(error) => return Err(ApiError::of_commit(&error)),
         }
     }
     Err(ApiError::modified(resource, name))

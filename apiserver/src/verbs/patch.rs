@@ -56,7 +56,12 @@ impl Patch {
     }
 
     /// The patched document.
-    pub(crate) fn apply(&self, schema: &str, current: &Value) -> Result<Value, ApiError> {
+    pub(crate) fn apply(
+        &self,
+        api_version: &str,
+        kind: &str,
+        current: &Value,
+    ) -> Result<Value, ApiError> {
         match self.kind {
             Kind::Json => wire::patch::json(current, &self.value)
                 .map_err(|e| ApiError::Unprocessable(e.to_string())),
@@ -64,7 +69,8 @@ impl Patch {
                 format!("error decoding patch: cannot unmarshal {} into an object", self.text),
             )),
             Kind::Merge => Ok(wire::patch::merge(current, &self.value)),
-            Kind::Strategic => crate::seams::strategic(schema, current, &self.value),
+            Kind::Strategic => wire::patch::strategic(api_version, kind, current, &self.value)
+                .map_err(|e| ApiError::BadRequest(e.to_string())),
         }
     }
 
@@ -101,11 +107,12 @@ fn patched(
     let resource = call.resource();
     let document: Value = serde_json::from_slice(&current.json)
         .map_err(|e| ApiError::Internal(format!("a stored object is malformed: {e}")))?;
-    let patched = patch.apply(&schema(resource), &document)?;
-    let problems = crate::seams::strict(resource, &patched, Vec::new());
+    let patched = patch.apply(&resource.api_version(), resource.kind, &document)?;
+    let patched = wire::decode::Body { value: patched, duplicates: Vec::new() };
+    let problems = wire::strict::check(&resource.api_version(), resource.kind, &patched);
     let warnings = incoming::judge(problems, validation)
         .map_err(|e| patch.refused(resource, call.name(), e.to_string()))?;
-    let object = incoming::typed(resource, patched)
+    let object = incoming::typed(resource, patched.value)
         .map_err(|e| patch.refused(resource, call.name(), e.to_string()))?;
     let name = object.metadata().name.as_deref().unwrap_or_default();
     if name != call.name() {
@@ -115,11 +122,6 @@ fn patched(
         )));
     }
     Ok((object, warnings))
-}
-
-/// How the tables of merge keys name a kind.
-pub(crate) fn schema(resource: &Resource) -> String {
-    format!("{}/{}", resource.api_version(), resource.kind)
 }
 
 #[cfg(test)]
@@ -137,14 +139,14 @@ mod tests {
             r#"[{"op":"test","path":"/a","value":2},{"op":"remove","path":"/a"}]"#,
         )
         .unwrap();
-        let error = patch.apply("v1/ConfigMap", &serde_json::json!({"a": 1})).unwrap_err();
+        let error = patch.apply("v1", "ConfigMap", &serde_json::json!({"a": 1})).unwrap_err();
         assert_eq!(error.code(), http::StatusCode::UNPROCESSABLE_ENTITY);
     }
 
     #[test]
     fn a_merge_patch_that_is_no_object_is_refused() {
         let patch = read("application/merge-patch+json", "[1]").unwrap();
-        let error = patch.apply("v1/ConfigMap", &serde_json::json!({})).unwrap_err();
+        let error = patch.apply("v1", "ConfigMap", &serde_json::json!({})).unwrap_err();
         assert_eq!(error.code(), http::StatusCode::BAD_REQUEST);
     }
 

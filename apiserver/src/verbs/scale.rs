@@ -38,7 +38,7 @@ pub(crate) async fn patch(api: &Api, call: &Call, body: &Body) -> Result<Answer,
     write(api, call, |current| {
         let scale = serde_json::to_value(current)
             .map_err(|e| ApiError::Internal(format!("encode a scale: {e}")))?;
-        read(patch.apply("autoscaling/v1/Scale", &scale)?)
+        read(patch.apply("autoscaling/v1", "Scale", &scale)?)
     })
     .await
 }

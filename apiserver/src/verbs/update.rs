@@ -137,7 +137,7 @@ pub(crate) async fn change(
                 return Ok(Changed { json, warnings });
             }
             Err(CommitError::Failed { .. }) => {}
-            Err(error) => return Err(crate::seams::commit(&error)),
+            Err(error) => return Err(ApiError::of_commit(&error)),
         }
     }
     Err(ApiError::modified(resource, call.name()))
@@ -174,6 +174,8 @@ fn plan(
     if part == Part::Main {
         errors.extend(strategy.validate(new));
         errors.extend(strategy.validate_update(new, old));
+    } else {
+        errors.extend(strategy.validate_status_update(new, old));
     }
     if errors.is_empty() { Ok(txn) } else { Err(ApiError::invalid(resource, call.name(), errors)) }
 }
@@ -212,9 +214,8 @@ fn keep_identity(new: &mut ObjectMeta, old: &ObjectMeta) {
     new.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
     new.self_link = None;
     new.managed_fields = None;
-    if new.generation.is_none() {
-        new.generation = old.generation;
-    }
+    // An update without a version is unconditional; what is stored is the current one's successor.
+    new.resource_version.clone_from(&old.resource_version);
 }
 
 /// Whether an object that is being deleted has nothing left to wait for (upstream:
