@@ -102,21 +102,22 @@ fn merge_ordered_lists(
         }
         let merged = match (own, new) {
             (None, None) => None,
-            (Some(own), None) => Some(own.to_vec()),
-            (None, Some(new)) => Some(new.iter().filter_map(without_directives).collect()),
+            (Some(own), None) => Some((own.to_vec(), own.to_vec())),
+            (None, Some(new)) => {
+                Some((new.iter().filter_map(|item| added(item.clone(), purpose)).collect(), vec![]))
+            }
             (Some(own), Some(new)) if strategy.merge => {
                 Some(merge_lists(own.to_vec(), new.to_vec(), below, strategy.key, purpose)?)
             }
-            (Some(_), Some(new)) => Some(new.to_vec()),
+            (Some(own), Some(new)) => Some((new.to_vec(), own.to_vec())),
         };
-        if let Some(merged) = merged {
-            let own = own.unwrap_or_default();
-            let kinds = items_of([own, new.unwrap_or_default()], strategy.key, view.name())?;
-            let arranged = match kinds {
+        if let Some((merged, own_order)) = merged {
+            let lists = [own.unwrap_or_default(), new.unwrap_or_default()];
+            let arranged = match items_of(lists, strategy.key, view.name())? {
                 Some(items) => {
                     items.check(&merged)?;
                     let (from_patch, rest) = items.partition(merged, listed);
-                    items.arrange(from_patch, rest, listed, own)?
+                    items.arrange(from_patch, rest, listed, &own_order)?
                 }
                 None => merged,
             };
@@ -177,11 +178,11 @@ fn merge_field(
         (Some(Value::Array(own)), Value::Array(new)) => {
             let (below, strategy) = view.field(&name)?;
             let merged = if strategy.merge {
-                merge_lists(own, new, below, strategy.key, purpose)
+                merge_lists(own, new, below, strategy.key, purpose)?.0
             } else {
-                Ok(new)
+                new
             };
-            Some(Value::Array(merged?))
+            Some(Value::Array(merged))
         }
         (_, new) => added(new, purpose),
     };
@@ -237,30 +238,36 @@ fn without(own: Vec<Value>, gone: &[Value]) -> Result<Vec<Value>, StrategicError
     Ok(own.into_iter().filter(|item| !gone.contains(&item.to_string())).collect())
 }
 
+/// The merged list, and the order of the object's own items to arrange it by once more.
 fn merge_lists(
     own: Vec<Value>,
     new: Vec<Value>,
     view: View,
     key: Option<&str>,
     purpose: Purpose,
-) -> Result<Vec<Value>, StrategicError> {
-    let Some(items) = items_of([&own, &new], key, view.name())? else { return Ok(own) };
-    let (own, new, merged) = match items {
+) -> Result<(Vec<Value>, Vec<Value>), StrategicError> {
+    let Some(items) = items_of([&own, &new], key, view.name())? else {
+        return Ok((own.clone(), own));
+    };
+    match items {
         Items::Scalars => {
             let mut seen = HashSet::new();
             let all = own.iter().chain(&new);
-            let merged: Vec<Value> =
-                all.filter(|item| seen.insert(item.to_string())).cloned().collect();
-            (own, new, merged)
+            let merged = all.filter(|item| seen.insert(item.to_string())).cloned().collect();
+            let (from_patch, rest) = items.partition(merged, &new);
+            Ok((items.arrange(from_patch, rest, &new, &own)?, own))
         }
         Items::Objects(key) => {
+            let length = own.len();
             let (own, new) = follow_directives(own, new, key)?;
             let merged = merge_items(own.clone(), &new, items, view, purpose)?;
-            (own, new, merged)
+            // Upstream deletes and appends in place, so that in the order to come new items stand
+            // where deleted ones made room.
+            let order = merged.iter().take(length).cloned().collect();
+            let (from_patch, rest) = items.partition(merged, &new);
+            Ok((items.arrange(from_patch, rest, &new, &own)?, order))
         }
-    };
-    let (from_patch, rest) = items.partition(merged, &new);
-    items.arrange(from_patch, rest, &new, &own)
+    }
 }
 
 /// `$patch: delete` removes the items of that key, `$patch: replace` all of the object's own.
@@ -323,7 +330,7 @@ fn merge_items(
             }
             None => {
                 places.insert(identity, own.len());
-                own.push(item.clone());
+                own.extend(added(item.clone(), purpose));
             }
         }
     }
