@@ -8,9 +8,11 @@
 
 pub mod apply;
 mod catalog;
+pub mod cluster;
 mod context;
 pub mod create;
 pub mod delete;
+pub mod describe;
 mod duration;
 mod edit_value;
 pub mod error;
@@ -18,17 +20,23 @@ pub mod exec;
 pub mod expose;
 pub mod get;
 pub mod io;
+pub mod label;
 pub mod logs;
 pub mod manifest;
+pub mod patch;
 mod pods;
 mod render;
 pub mod report;
+pub mod rollout;
+pub mod run;
 pub mod scale;
+pub mod service_url;
 pub mod session;
 mod stream;
 mod target;
 mod terminal;
 mod three_way;
+pub mod wait;
 mod watch;
 
 use std::path::PathBuf;
@@ -45,22 +53,50 @@ use session::Settings;
 pub enum Verb {
     /// Display one or many resources
     Get(get::Get),
+    /// Show details of a specific resource or group of resources
+    Describe(describe::Describe),
     /// Apply a configuration to a resource by file name or stdin
     Apply(apply::Apply),
-    /// Create a resource from a file or from stdin
+    /// Create a resource from a file or from stdin, or from flags
     Create(create::Create),
-    /// Delete resources by file names, stdin, resources and names
+    /// Delete resources by file names, stdin, resources and names, or by label selector
     Delete(delete::Delete),
-    /// Expose a resource as a new Kubernetes service
+    /// Take a pod, replica set, deployment or service and expose it as a new service
     Expose(expose::Expose),
-    /// Set a new size for a deployment or replica set
-    Scale(scale::Scale),
-    /// Print the logs for a container in a pod
-    Logs(logs::Logs),
+    /// Create and run a particular image in a pod
+    Run(run::Run),
     /// Execute a command in a container
     Exec(exec::Exec),
     /// Attach to a running container
     Attach(exec::Attach),
+    /// Print the logs for a container in a pod
+    Logs(logs::Logs),
+    /// Set a new size for a deployment or replica set
+    Scale(scale::Scale),
+    /// Update the labels on a resource
+    Label(label::Label),
+    /// Update the annotations on a resource
+    Annotate(label::Label),
+    /// Update fields of a resource
+    Patch(patch::Patch),
+    /// Replace a resource by file name or stdin
+    Replace(patch::Replace),
+    /// Manage the rollout of a resource
+    Rollout(rollout::Rollout),
+    /// Wait for a specific condition on one or many resources
+    Wait(wait::Wait),
+    /// Print the URLs of a service's node ports, as "minikube service" does
+    Service(service_url::ServiceUrl),
+    /// Display cluster information
+    ClusterInfo(cluster::ClusterInfo),
+    /// Print the client and server version information
+    Version(cluster::Version),
+    /// Print the supported API resources on the server
+    ApiResources(cluster::ApiResources),
+    /// Print the supported API versions on the server, as group/version
+    ApiVersions,
+    /// Look at the kubeconfig in use
+    Config(cluster::ConfigVerb),
 }
 
 /// Runs a verb. `lab` is the running lab's kubeconfig, used when neither `--kubeconfig` nor
@@ -85,14 +121,29 @@ pub async fn run(
 
 async fn dispatch(ctx: &mut Context<'_>, verb: Verb) -> Result<i32, Error> {
     match verb {
-        Verb::Get(verb) => verb.run(ctx).await.map(|()| 0),
-        Verb::Apply(verb) => verb.run(ctx).await.map(|()| 0),
-        Verb::Create(verb) => verb.run(ctx).await.map(|()| 0),
-        Verb::Delete(verb) => verb.run(ctx).await.map(|()| 0),
-        Verb::Expose(verb) => verb.run(ctx).await.map(|()| 0),
-        Verb::Scale(verb) => verb.run(ctx).await.map(|()| 0),
-        Verb::Logs(verb) => verb.run(ctx).await.map(|()| 0),
-        Verb::Exec(verb) => verb.run(ctx).await,
-        Verb::Attach(verb) => verb.run(ctx).await,
+        Verb::Get(verb) => verb.run(ctx).await?,
+        Verb::Describe(verb) => verb.run(ctx).await?,
+        Verb::Apply(verb) => verb.run(ctx).await?,
+        Verb::Create(verb) => verb.run(ctx).await?,
+        Verb::Delete(verb) => verb.run(ctx).await?,
+        Verb::Expose(verb) => verb.run(ctx).await?,
+        Verb::Run(verb) => return verb.run(ctx).await,
+        Verb::Exec(verb) => return verb.run(ctx).await,
+        Verb::Attach(verb) => return verb.run(ctx).await,
+        Verb::Logs(verb) => verb.run(ctx).await?,
+        Verb::Scale(verb) => verb.run(ctx).await?,
+        Verb::Label(verb) => verb.run(ctx, label::Pairs::Labels).await?,
+        Verb::Annotate(verb) => verb.run(ctx, label::Pairs::Annotations).await?,
+        Verb::Patch(verb) => verb.run(ctx).await?,
+        Verb::Replace(verb) => verb.run(ctx).await?,
+        Verb::Rollout(verb) => verb.run(ctx).await?,
+        Verb::Wait(verb) => verb.run(ctx).await?,
+        Verb::Service(verb) => verb.run(ctx).await?,
+        Verb::ClusterInfo(verb) => verb.run(ctx).await?,
+        Verb::Version(verb) => verb.run(ctx).await?,
+        Verb::ApiResources(verb) => verb.run(ctx).await?,
+        Verb::ApiVersions => cluster::api_versions(ctx).await?,
+        Verb::Config(verb) => verb.run(ctx)?,
     }
+    Ok(0)
 }

@@ -167,6 +167,15 @@ pub(crate) fn parse(origin: &str, text: &[u8]) -> Result<Vec<Manifest>, Error> {
     Ok(found)
 }
 
+/// Parses one value that need not be an object: a patch.
+pub(crate) fn parse_value(text: &str) -> Result<Value, Error> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+        let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
+        Error::Manifest { origin: "the patch".to_owned(), line, column, detail: yaml_cause(&e) }
+    })
+}
+
 fn json_cause(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(cause, _)| cause.to_owned())

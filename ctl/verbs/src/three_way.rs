@@ -5,6 +5,7 @@
 //! itself is computed by crate `wire`: strategic for Kubernetes' own kinds, JSON merge for others.
 
 use serde_json::{Map, Value};
+use wire::patch::StrategicError;
 
 use crate::edit_value::{remove, set, text};
 use crate::error::Error;
@@ -64,45 +65,26 @@ pub(crate) fn plan(live: Option<&Value>, manifest: &Value) -> Result<Plan, Error
     Ok(Plan::Patch { content_type, patch, annotation_missing: recorded.is_none() })
 }
 
+/// Kubernetes' own kinds know how their lists merge; others get a plain merge patch.
 fn three_way(
     original: &Value,
     modified: &Value,
     live: &Value,
 ) -> Result<(&'static str, Value), Error> {
-    let _ = (text(modified, "/kind"), STRATEGIC_PATCH);
-    Ok((MERGE_PATCH, merge_three_way(original, modified, live)))
-}
-
-/// A JSON merge patch: changes from live to modified, and deletions from original to modified.
-fn merge_three_way(original: &Value, modified: &Value, live: &Value) -> Value {
-    let mut patch = Map::new();
-    let empty = Map::new();
-    let (original, modified, live) = (
-        original.as_object().unwrap_or(&empty),
-        modified.as_object().unwrap_or(&empty),
-        live.as_object().unwrap_or(&empty),
-    );
-    for (key, new) in modified {
-        match (live.get(key), new) {
-            (Some(old), new) if old == new => {}
-            (Some(old @ Value::Object(_)), Value::Object(_)) => {
-                let before = original.get(key).unwrap_or(&Value::Null);
-                let inner = merge_three_way(before, new, old);
-                if inner.as_object().is_some_and(|m| !m.is_empty()) {
-                    patch.insert(key.clone(), inner);
-                }
-            }
-            (_, new) => {
-                patch.insert(key.clone(), new.clone());
-            }
+    let (version, kind) = (text(modified, "/apiVersion"), text(modified, "/kind"));
+    let refuse = |e: StrategicError| {
+        let name = text(modified, "/metadata/name");
+        Error::refused(format!("creating patch for {kind} {name:?}: {e}"))
+    };
+    match wire::patch::three_way_strategic(version, kind, Some(original), modified, live) {
+        Ok(patch) => Ok((STRATEGIC_PATCH, patch)),
+        // An unknown field is for the server to refuse, in its own words.
+        Err(StrategicError::UnknownKind { .. } | StrategicError::UnknownField { .. }) => {
+            let patch = wire::patch::three_way_merge(Some(original), modified, live);
+            Ok((MERGE_PATCH, patch.map_err(refuse)?))
         }
+        Err(e) => Err(refuse(e)),
     }
-    for key in original.keys() {
-        if !modified.contains_key(key) && live.contains_key(key) {
-            patch.insert(key.clone(), Value::Null);
-        }
-    }
-    Value::Object(patch)
 }
 
 #[cfg(test)]
@@ -153,6 +135,27 @@ mod tests {
         assert_eq!(patch["spec"]["selector"], json!({"app": "c", "tier": null}));
         assert!(patch["spec"].get("clusterIP").is_none());
         assert!(!annotation_missing);
+    }
+
+    #[test]
+    fn what_the_server_defaulted_is_no_change() {
+        let manifest = service(&json!({"app": "a"}));
+        assert_eq!(plan(Some(&live(&manifest)), &manifest).unwrap(), Plan::Unchanged);
+    }
+
+    #[test]
+    fn kinds_without_strategies_get_a_merge_patch() {
+        let before = json!({"apiVersion": "x.io/v1", "kind": "Foo", "metadata": {"name": "a"},
+                            "spec": {"a": 1, "b": 2}});
+        let mut after = before.clone();
+        remove(&mut after, &["spec", "b"]);
+        let Plan::Patch { content_type, patch, .. } =
+            plan(Some(&annotated(&before)), &after).unwrap()
+        else {
+            panic!("no patch")
+        };
+        assert_eq!(content_type, MERGE_PATCH);
+        assert_eq!(patch["spec"], json!({"b": null}));
     }
 
     #[test]
