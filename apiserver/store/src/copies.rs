@@ -137,6 +137,12 @@ impl Copies {
     }
 }
 
+impl Drop for Copies {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// The copy in sled, as the thread sees it.
 enum SledCopy {
     Unopened { due: Instant },
