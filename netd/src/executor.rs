@@ -179,7 +179,7 @@ impl Executor {
 
     fn settings(&mut self, layout: &Layout, report: &mut Report) {
         for (name, value) in wanted_settings(layout) {
-            match sysctl::set(name, value) {
+            match sysctl::set(&name, value) {
                 Ok(changed) => report.writes += usize::from(changed),
                 Err(error) => report.failures.push(error),
             }
@@ -344,20 +344,30 @@ fn udp_losers(table_ops: &[nft::Op], server_ops: &[ipvs::Op]) -> BTreeSet<Fronte
 }
 
 /// Kernel settings without which nothing works, for what this node uses.
-fn wanted_settings(layout: &Layout) -> Vec<(&'static str, &'static str)> {
-    let mut out = vec![("net.ipv4.ip_forward", "1")];
+fn wanted_settings(layout: &Layout) -> Vec<(String, &'static str)> {
+    let mut out = vec![("net.ipv4.ip_forward".to_owned(), "1")];
+    // Two pods of one node talk through it although they are on one link, so the kernel would tell
+    // them to talk directly. They can't, and the kernel counts such advice against the limit of
+    // errors it sends to a pod: refusals would get lost. Either setting alone leaves it on.
+    for link in ["all", &*layout.bridge] {
+        out.push((format!("net.ipv4.conf.{link}.send_redirects"), "0"));
+    }
     // Forwarding IPv6 also means to ignore router advertisements: only where pods have IPv6.
     if layout.pod_cidrs.iter().any(|net| Family::of(net.addr()) == Family::V6) {
-        out.push(("net.ipv6.conf.all.forwarding", "1"));
+        out.push(("net.ipv6.conf.all.forwarding".to_owned(), "1"));
     }
     if layout.engine == Engine::Ipvs {
         // Without the first, masquerading does not see what IPVS sends. The others: connections
         // to a backend that is gone end at once, and a client's reused port does not wait for one
         // (the kernels that need 0 are those before 5.9; since then 1 costs no second).
-        out.push(("net.ipv4.vs.conntrack", "1"));
-        out.push(("net.ipv4.vs.expire_nodest_conn", "1"));
-        out.push(("net.ipv4.vs.expire_quiescent_template", "1"));
-        out.push(("net.ipv4.vs.conn_reuse_mode", "0"));
+        for (name, value) in [
+            ("conntrack", "1"),
+            ("expire_nodest_conn", "1"),
+            ("expire_quiescent_template", "1"),
+            ("conn_reuse_mode", "0"),
+        ] {
+            out.push((format!("net.ipv4.vs.{name}"), value));
+        }
     }
     out.retain(|(name, _)| sysctl::exists(name));
     out

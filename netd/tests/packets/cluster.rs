@@ -1,0 +1,145 @@
+//! Hand-made snapshots of the test's cluster, and the executors that program them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use netd::{Changes, Executor, Report};
+use netmodel::address::{Family, Protocol};
+use netmodel::nft::Engine;
+use netmodel::snapshot::{
+    Endpoint, EndpointPort, EndpointSlice, Node, Service, ServiceName, ServicePort, Settings,
+    Snapshot,
+};
+
+use super::net::Host;
+
+/// A node's executor, which lives in the node's namespace.
+pub(crate) struct Netd {
+    executor: Option<Executor>,
+    name: &'static str,
+}
+
+impl Netd {
+    pub(crate) fn new(host: &Host, name: &'static str, engine: Engine) -> Self {
+        let executor = host.run(move || Executor::open(engine).unwrap());
+        Self { executor: Some(executor), name }
+    }
+
+    /// Programs a snapshot as this node sees it; every step must succeed.
+    pub(crate) fn sync(&mut self, host: &Host, cluster: &Snapshot) -> Report {
+        self.sync_some(host, cluster, None)
+    }
+
+    pub(crate) fn sync_some(
+        &mut self,
+        host: &Host,
+        cluster: &Snapshot,
+        changed: Option<&ServiceName>,
+    ) -> Report {
+        let mut executor = self.executor.take().unwrap();
+        let mut snapshot = cluster.clone();
+        snapshot.settings.node_name = self.name.into();
+        let changed = changed.cloned();
+        let (executor, report) = host.run(move || {
+            let names = changed.into_iter().collect();
+            let changes = match &names {
+                n if std::collections::BTreeSet::is_empty(n) => Changes::All,
+                n => Changes::Services(n),
+            };
+            let report = executor.sync(&snapshot, changes);
+            (executor, report)
+        });
+        self.executor = Some(executor);
+        for failure in &report.failures {
+            let cause = std::error::Error::source(failure).map(ToString::to_string);
+            panic!("{}: {failure}: {}", self.name, cause.unwrap_or_default());
+        }
+        report
+    }
+}
+
+pub(crate) fn settings(node: &str) -> Settings {
+    Settings {
+        node_name: node.into(),
+        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd44::/16".parse().unwrap()],
+        service_cidrs: vec!["10.96.0.0/12".parse().unwrap(), "fd96::/108".parse().unwrap()],
+        bridge: "mini0".into(),
+        node_ports: 30000..=32767,
+    }
+}
+
+/// A cluster of the two nodes, without Services.
+pub(crate) fn cluster() -> Snapshot {
+    let mut snapshot = Snapshot::new(settings("node-1"));
+    for n in [1, 2] {
+        let node = Node {
+            addresses: vec![
+                format!("192.168.56.{}", 69 + n).parse().unwrap(),
+                format!("fd56::{}", 69 + n).parse().unwrap(),
+            ],
+            pod_cidrs: vec![
+                format!("10.244.{n}.0/24").parse().unwrap(),
+                format!("fd44:{n}::/64").parse().unwrap(),
+            ],
+            zone: None,
+        };
+        snapshot.nodes.insert(format!("node-{n}").into(), Arc::new(node));
+    }
+    snapshot
+}
+
+/// Adds a Service with a TCP and a UDP port 80 and node ports 30080, served by `backends` at 8080.
+pub(crate) fn add(
+    snapshot: &mut Snapshot,
+    name: &str,
+    change: impl FnOnce(&mut Service),
+    backends: &[&str],
+) -> ServiceName {
+    let full_name = ServiceName::new("default", name);
+    let port = |name: &str, protocol| ServicePort {
+        name: name.into(),
+        protocol,
+        port: 80,
+        node_port: None,
+    };
+    let mut service = Service {
+        ports: vec![port("t", Protocol::Tcp), port("u", Protocol::Udp)],
+        ..Service::default()
+    };
+    change(&mut service);
+    snapshot.services.insert(full_name.clone(), Arc::new(service));
+    set_backends(snapshot, &full_name, backends);
+    full_name
+}
+
+/// Makes these addresses the endpoints of a Service; those in `10.244.N.0/24` run on node N.
+pub(crate) fn set_backends(snapshot: &mut Snapshot, name: &ServiceName, backends: &[&str]) {
+    let mut slices = BTreeMap::new();
+    for family in Family::ALL {
+        let endpoints = backends
+            .iter()
+            .map(|text| text.parse::<IpAddr>().unwrap())
+            .filter(|addr| Family::of(*addr) == family)
+            .map(|addr| Endpoint {
+                node: Some(format!("node-{}", node_of(addr)).into()),
+                addresses: vec![addr],
+                ready: true,
+                serving: true,
+                ..Endpoint::default()
+            })
+            .collect();
+        let port = |name: &str, protocol| EndpointPort { name: name.into(), protocol, port: 8080 };
+        let ports = vec![port("t", Protocol::Tcp), port("u", Protocol::Udp)];
+        let slice = EndpointSlice { family, ports, endpoints };
+        slices.insert(Arc::from(format!("{}-{}", name.name, family.digit())), Arc::new(slice));
+    }
+    snapshot.slices.insert(name.clone(), slices);
+}
+
+fn node_of(addr: IpAddr) -> u16 {
+    match addr {
+        IpAddr::V4(addr) => addr.octets()[2].into(),
+        IpAddr::V6(addr) => addr.segments()[1],
+    }
+}

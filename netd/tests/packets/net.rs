@@ -1,0 +1,299 @@
+//! A small network of namespaces made by the test: two nodes with pods on a bridge, and a client
+//! outside the cluster, on one switch.
+//!
+//! A namespace is a thread that left all others; it goes when the thread and the sockets opened in
+//! it are gone. Nothing of the machine's own network is touched.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// How long an answer may take before it counts as none.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A network namespace with a thread in it.
+pub(crate) struct Host {
+    jobs: Sender<Job>,
+    task: i32,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let (jobs, inbox) = channel::<Job>();
+        let (tell, told) = channel();
+        thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+            tell.send(nix::unistd::gettid().as_raw()).unwrap();
+            inbox.into_iter().for_each(|job| job());
+        });
+        let host = Self { jobs, task: told.recv().expect("the thread entered its namespace") };
+        host.ip("link set lo up");
+        // Addresses are usable at once: duplicate detection would take a second each.
+        host.write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
+        host
+    }
+
+    /// Runs something in the namespace.
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = channel();
+        self.jobs.send(Box::new(move || drop(tell.send(job())))).unwrap();
+        told.recv().expect("the job in the namespace did not panic")
+    }
+
+    /// Runs a command in the namespace and returns what it prints.
+    pub(crate) fn command(&self, program: &str, args: &str) -> String {
+        let (program, args) = (program.to_owned(), args.to_owned());
+        self.run(move || {
+            let output = Command::new(&program).args(args.split_whitespace()).output().unwrap();
+            assert!(
+                output.status.success(),
+                "{program} {args}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        })
+    }
+
+    pub(crate) fn ip(&self, args: &str) -> String {
+        self.command("ip", args)
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let (path, text) = (path.to_owned(), text.to_owned());
+        self.run(move || std::fs::write(&path, text).unwrap_or_else(|e| panic!("{path}: {e}")));
+    }
+
+    /// A virtual cable: `name` here, `other_name` in the other namespace.
+    pub(crate) fn cable(&self, name: &str, other: &Self, other_name: &str) {
+        let task = other.task;
+        self.ip(&format!("link add {name} type veth peer name {other_name} netns {task}"));
+        self.ip(&format!("link set {name} up"));
+        other.ip(&format!("link set {other_name} up"));
+    }
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Somebody answered: its name, and the client's address as it saw it.
+    Answer(String, IpAddr),
+    Refused,
+    Silence,
+}
+
+/// Listens on a port of a host, TCP and UDP, and answers `name client-address`.
+pub(crate) fn serve(host: &Host, name: &'static str, at: SocketAddr) -> Server {
+    let (tcp, udp) = host.run(move || (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let halt = stop.clone();
+    udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    let udp_thread = thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while !halt.load(Ordering::Relaxed) {
+            if let Ok((_, client)) = udp.recv_from(&mut buffer) {
+                // The client may be gone.
+                let _ = udp.send_to(format!("{name} {}", client.ip()).as_bytes(), client);
+            }
+        }
+    });
+    let halt = stop.clone();
+    let tcp_thread = thread::spawn(move || {
+        let mut open = Vec::new();
+        while !halt.load(Ordering::Relaxed) {
+            match tcp.accept() {
+                Ok((mut stream, client)) => {
+                    // A connection stays open and answers again at each byte.
+                    stream.set_nonblocking(false).unwrap();
+                    open.push(thread::spawn(move || {
+                        let mut byte = [0];
+                        while stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                            let text = format!("{name} {}", client.ip());
+                            if stream.write_all(text.as_bytes()).is_err() {
+                                break;
+                            }
+                        }
+                    }));
+                }
+                Err(_) => thread::park_timeout(Duration::from_millis(2)),
+            }
+        }
+    });
+    Server { stop, threads: vec![udp_thread, tcp_thread] }
+}
+
+/// Stops listening when dropped.
+pub(crate) struct Server {
+    stop: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(text: &str) -> Outcome {
+    let (name, client) = text.trim().split_once(' ').expect("a server's answer");
+    Outcome::Answer(name.to_owned(), client.parse().unwrap())
+}
+
+fn failure(error: &io::Error) -> Outcome {
+    match error.kind() {
+        // A node's own datagram that is rejected on its way out: told at once, too.
+        ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied => Outcome::Refused,
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Silence,
+        _ => panic!("{error}"),
+    }
+}
+
+/// Calls by TCP.
+pub(crate) fn tcp(host: &Host, to: SocketAddr) -> Outcome {
+    host.run(move || {
+        let mut stream = match TcpStream::connect_timeout(&to, PATIENCE) {
+            Ok(stream) => stream,
+            Err(error) => return failure(&error),
+        };
+        ask(&mut stream)
+    })
+}
+
+/// Opens a TCP connection that stays.
+pub(crate) fn connect(host: &Host, to: SocketAddr) -> TcpStream {
+    host.run(move || TcpStream::connect_timeout(&to, PATIENCE).expect("a connection"))
+}
+
+/// Asks over an open connection.
+pub(crate) fn ask(stream: &mut TcpStream) -> Outcome {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut text = [0; 64];
+    match stream.write_all(b"?").and_then(|()| stream.read(&mut text)) {
+        Ok(0) => Outcome::Silence,
+        Ok(n) => answer(std::str::from_utf8(&text[..n]).unwrap()),
+        Err(error) => failure(&error),
+    }
+}
+
+/// Calls by UDP from a new socket.
+pub(crate) fn udp(host: &Host, to: SocketAddr) -> Outcome {
+    let socket = udp_socket(host, to);
+    udp_ask(&socket)
+}
+
+/// A UDP socket that keeps its port.
+pub(crate) fn udp_socket(host: &Host, to: SocketAddr) -> UdpSocket {
+    host.run(move || {
+        let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+        let socket = UdpSocket::bind(any).unwrap();
+        socket.connect(to).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    })
+}
+
+/// Asks over a UDP socket.
+pub(crate) fn udp_ask(socket: &UdpSocket) -> Outcome {
+    let mut text = [0; 64];
+    match socket.send(b"?").and_then(|_| socket.recv(&mut text)) {
+        Ok(n) => answer(std::str::from_utf8(&text[..n]).unwrap()),
+        Err(error) => failure(&error),
+    }
+}
+
+/// Two nodes with pods, a client outside, and the switch between them.
+pub(crate) struct Net {
+    pub(crate) node1: Host,
+    pub(crate) node2: Host,
+    /// Pods of node 1.
+    pub(crate) a: Host,
+    pub(crate) b: Host,
+    /// A pod of node 2.
+    pub(crate) c: Host,
+    pub(crate) client: Host,
+    _switch: Host,
+}
+
+/// How the bridge treats what crosses it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BridgeStyle {
+    /// `net.bridge.bridge-nf-call-iptables`.
+    pub(crate) netfilter: bool,
+    /// Pods' ports are isolated from each other.
+    pub(crate) isolated: bool,
+}
+
+impl Net {
+    pub(crate) fn new(style: BridgeStyle) -> Self {
+        let switch = Host::new();
+        switch.ip("link add br0 type bridge");
+        switch.ip("link set br0 up");
+        let on_switch = |port: &str, addr: &str| {
+            let host = Host::new();
+            switch.cable(port, &host, "eth0");
+            switch.ip(&format!("link set {port} master br0"));
+            host.ip(&format!("address add {addr}/24 dev eth0"));
+            host.ip(&format!("address add fd56::{}/64 dev eth0 nodad", &addr[11..]));
+            host
+        };
+        let node1 = on_switch("n1", "192.168.56.70");
+        let node2 = on_switch("n2", "192.168.56.71");
+        let client = on_switch("client", "192.168.56.10");
+        for (node, n) in [(&node1, 1), (&node2, 2)] {
+            node.ip("link add mini0 type bridge");
+            node.ip(&format!("address add 10.244.{n}.1/24 dev mini0"));
+            node.ip(&format!("address add fd44:{n}::1/64 dev mini0 nodad"));
+            node.ip("link set mini0 up");
+            if std::path::Path::new("/proc/sys/net/bridge").exists() {
+                let value = if style.netfilter { "1" } else { "0" };
+                node.write("/proc/sys/net/bridge/bridge-nf-call-iptables", value);
+                node.write("/proc/sys/net/bridge/bridge-nf-call-ip6tables", value);
+            }
+        }
+        let a = pod(&node1, "pod-a", 1, 5, style);
+        let b = pod(&node1, "pod-b", 1, 6, style);
+        let c = pod(&node2, "pod-c", 2, 5, style);
+        Self { node1, node2, a, b, c, client, _switch: switch }
+    }
+}
+
+fn pod(node: &Host, port: &str, n: u8, last: u8, style: BridgeStyle) -> Host {
+    let pod = Host::new();
+    node.cable(port, &pod, "eth0");
+    node.ip(&format!("link set {port} master mini0"));
+    if style.isolated {
+        node.ip(&format!("link set {port} type bridge_slave isolated on"));
+    }
+    pod.ip(&format!("address add 10.244.{n}.{last}/32 dev eth0"));
+    pod.ip(&format!("route add 10.244.{n}.1 dev eth0"));
+    pod.ip(&format!("route add default via 10.244.{n}.1"));
+    pod.ip(&format!("address add fd44:{n}::{last}/128 dev eth0 nodad"));
+    pod.ip(&format!("route add fd44:{n}::1 dev eth0"));
+    pod.ip(&format!("route add default via fd44:{n}::1"));
+    pod
+}
+
+/// Real packets need root. Without it: a loud skip, which is a failure in CI.
+pub(crate) fn root() -> bool {
+    static SAID: OnceLock<()> = OnceLock::new();
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI must run the packet tests as root");
+    SAID.get_or_init(|| {
+        let _ = writeln!(io::stderr(), "SKIPPED: tests with real packets need root");
+    });
+    false
+}
