@@ -14,6 +14,8 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use imbl::ordmap::Iter;
 use imbl::shared_ptr::DefaultSharedPtr;
@@ -34,6 +36,8 @@ const CACHE_BYTES: usize = 4 << 20;
 const ENTRY: u8 = b'k';
 /// The key of the copy's revision.
 const REVISION: &[u8] = b"revision";
+/// How long sled's folder may stay locked after a close.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Bytes per batch when the copy is made anew.
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -187,16 +191,30 @@ fn open(dir: &Path) -> Result<Sled, SledError> {
     }
     let failed = |step| move |source| SledError::Failed { step, source };
     fs::write(&mark, b"").map_err(failed("mark the opening of"))?;
-    let opened = guarded("open", || {
-        sled::Config::new()
-            .path(folder(dir))
-            .cache_capacity_bytes(CACHE_BYTES)
-            // sled's own flusher wakes up five times a second, and aborts the process on an error.
-            .flush_every_ms(None)
-            .open()
-    });
+    let opened = guarded("open", || open_unlocked(dir));
     fs::remove_file(&mark).map_err(failed("unmark the opening of"))?;
     Ok(Sled { db: Box::new(opened?) })
+}
+
+/// Opens sled once its folder is not locked. The store's own lock keeps others out, but while this
+/// process forks a child elsewhere, that child holds the lock of a sled closed just now.
+fn open_unlocked(dir: &Path) -> io::Result<Db> {
+    let config = sled::Config::new()
+        .path(folder(dir))
+        .cache_capacity_bytes(CACHE_BYTES)
+        // sled's own flusher wakes up five times a second, and aborts the process on an error.
+        .flush_every_ms(None);
+    let start = Instant::now();
+    loop {
+        match config.open() {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && start.elapsed() < LOCK_WAIT =>
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Hands each entry to `each`, in order of keys, and returns the revision.
