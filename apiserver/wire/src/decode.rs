@@ -6,9 +6,11 @@
 
 use serde_json::Value;
 
+mod protobuf;
 mod tracked;
 mod yaml;
 
+pub use protobuf::{ProtobufError, WireError};
 pub use tracked::from_json;
 pub use yaml::{from_yaml, yaml_documents};
 
@@ -37,6 +39,9 @@ pub enum DecodeError {
     /// Malformed YAML: 400. The text names line and column and shows the place.
     #[error("error converting YAML to JSON: {0}")]
     Yaml(String),
+    /// Malformed protobuf, or a message of an unknown kind: 400.
+    #[error("unable to decode the protobuf body")]
+    Protobuf(#[from] ProtobufError),
 }
 
 /// The formats of bodies.
@@ -74,7 +79,10 @@ pub fn body(content_type: &str, bytes: &[u8]) -> Result<Body, DecodeError> {
     match Format::of(content_type).ok_or(DecodeError::UnknownMediaType)? {
         Format::Json => from_json(bytes),
         Format::Yaml => from_yaml(bytes),
-        Format::Protobuf => Err(DecodeError::UnknownMediaType),
+        Format::Protobuf => {
+            let value = protobuf::decode(bytes)?;
+            Ok(Body { value, duplicates: Vec::new() })
+        }
     }
 }
 

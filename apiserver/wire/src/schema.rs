@@ -150,6 +150,8 @@ pub(crate) struct Table {
 impl Table {
     /// The type of a kind.
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Type> {
+        // Upstream registers the options of requests in every group.
+        let api_version = if kind == "DeleteOptions" { "v1" } else { api_version };
         self.kinds.get(&(api_version, kind)).map(|&id| self.get(id))
     }
 
