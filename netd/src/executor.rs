@@ -178,7 +178,11 @@ impl Executor {
     }
 
     fn settings(&mut self, layout: &Layout, report: &mut Report) {
-        for (name, value) in wanted_settings(layout) {
+        let alone = match self.network.bridges() {
+            Ok(bridges) => bridges.iter().all(|name| **name == *layout.bridge),
+            Err(error) => return report.failures.push(error),
+        };
+        for (name, value) in wanted_settings(layout, alone) {
             match sysctl::set(&name, value) {
                 Ok(changed) => report.writes += usize::from(changed),
                 Err(error) => report.failures.push(error),
@@ -344,13 +348,24 @@ fn udp_losers(table_ops: &[nft::Op], server_ops: &[ipvs::Op]) -> BTreeSet<Fronte
 }
 
 /// Kernel settings without which nothing works, for what this node uses.
-fn wanted_settings(layout: &Layout) -> Vec<(String, &'static str)> {
+///
+/// `alone` says that no bridge but ours is in the namespace.
+fn wanted_settings(layout: &Layout, alone: bool) -> Vec<(String, &'static str)> {
     let mut out = vec![("net.ipv4.ip_forward".to_owned(), "1")];
     // Two pods of one node talk through it although they are on one link, so the kernel would tell
     // them to talk directly. They can't, and the kernel counts such advice against the limit of
     // errors it sends to a pod: refusals would get lost. Either setting alone leaves it on.
     for link in ["all", &*layout.bridge] {
         out.push((format!("net.ipv4.conf.{link}.send_redirects"), "0"));
+    }
+    // With bridge netfilter, a packet from one pod to another by way of a Service is turned round
+    // inside the bridge, past the isolation of its ports, and not at all when both pods are one.
+    // Other bridges may need it (Docker's do), so it is only ours to switch off where there are
+    // none; where there are, pods' ports must not be isolated, and must be in hairpin mode.
+    if alone {
+        for kind in ["iptables", "ip6tables"] {
+            out.push((format!("net.bridge.bridge-nf-call-{kind}"), "0"));
+        }
     }
     // Forwarding IPv6 also means to ignore router advertisements: only where pods have IPv6.
     if layout.pod_cidrs.iter().any(|net| Family::of(net.addr()) == Family::V6) {

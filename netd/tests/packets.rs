@@ -13,9 +13,11 @@ use net::{BridgeStyle, Host, Net, Outcome, serve, tcp, udp};
 use netmodel::nft::Engine;
 
 const STYLES: [BridgeStyle; 3] = [
-    BridgeStyle { netfilter: false, isolated: false },
-    BridgeStyle { netfilter: false, isolated: true },
-    BridgeStyle { netfilter: true, isolated: false },
+    BridgeStyle { netfilter: false, foreign_bridge: false, isolated: true, hairpin: false },
+    // Switched off by netd, which is alone there.
+    BridgeStyle { netfilter: true, foreign_bridge: false, isolated: true, hairpin: false },
+    // Left alone by netd, for the sake of the other bridge.
+    BridgeStyle { netfilter: true, foreign_bridge: true, isolated: false, hairpin: true },
 ];
 
 fn at(text: &str) -> SocketAddr {
@@ -26,7 +28,8 @@ fn answered(outcome: &Outcome, by: &[&str], seen_as: &[&str]) -> bool {
     match outcome {
         Outcome::Answer(name, client) => {
             by.contains(&name.as_str())
-                && (seen_as.is_empty() || seen_as.iter().any(|s| *client == s.parse::<std::net::IpAddr>().unwrap()))
+                && (seen_as.is_empty()
+                    || seen_as.iter().any(|s| *client == s.parse::<std::net::IpAddr>().unwrap()))
         }
         _ => false,
     }

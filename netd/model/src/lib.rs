@@ -15,4 +15,3 @@ pub mod packet;
 pub mod route;
 pub mod service;
 pub mod snapshot;
-

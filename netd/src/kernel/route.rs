@@ -13,13 +13,14 @@ use netmodel::route::{PROTOCOL, RouteOp, Routes, Via};
 use nix::net::if_::if_nametoindex;
 
 use super::netlink::{
-    CREATE, Connection, DUMP, EXCLUSIVE, Message, Protocol, REPLACE, attribute, u32_at,
+    CREATE, Connection, DUMP, EXCLUSIVE, Message, Protocol, REPLACE, attribute, text, u32_at,
 };
 use super::{OpError, failed};
 
 const NEW_LINK: u16 = 16;
 /// A link went.
 pub(crate) const DELETE_LINK: u16 = 17;
+const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 /// An address went.
 pub(crate) const DELETE_ADDRESS: u16 = 21;
@@ -34,6 +35,9 @@ const SCOPE_GLOBAL: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const SCOPE_NOWHERE: u8 = 255;
 const UNICAST: u8 = 1;
+
+const LINK_NAME: u16 = 3;
+const LINK_INFO: u16 = 18;
 
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_LINK: u16 = 4;
@@ -161,6 +165,21 @@ impl Network {
         Ok(())
     }
 
+    /// The names of all bridges.
+    pub(crate) fn bridges(&mut self) -> Result<Vec<String>, OpError> {
+        let answers = self
+            .netlink
+            .request(GET_LINK, DUMP, |w| w.raw(&[0; 16]))
+            .map_err(failed("list links"))?;
+        let bridge = |message: &Message| {
+            let attributes = message.body.get(16..)?;
+            let kind = attribute(attribute(attributes, LINK_INFO)?, 1)?;
+            let name = attribute(attributes, LINK_NAME)?;
+            (text(kind) == "bridge").then(|| text(name).to_owned())
+        };
+        Ok(answers.iter().filter_map(bridge).collect())
+    }
+
     /// Is there a link of this name?
     pub(crate) fn has_link(&self, name: &str) -> bool {
         link_index(name).is_ok()
@@ -181,8 +200,8 @@ impl Network {
     fn new_link(&mut self, name: &str, kind: &str) -> io::Result<()> {
         self.netlink.request(NEW_LINK, CREATE | EXCLUSIVE, |w| {
             w.raw(&[0; 16]);
-            w.string(3, name);
-            w.nest(18, |w| w.string(1, kind));
+            w.string(LINK_NAME, name);
+            w.nest(LINK_INFO, |w| w.string(1, kind));
         })?;
         Ok(())
     }

@@ -92,7 +92,8 @@ pub(crate) enum Outcome {
 
 /// Listens on a port of a host, TCP and UDP, and answers `name client-address`.
 pub(crate) fn serve(host: &Host, name: &'static str, at: SocketAddr) -> Server {
-    let (tcp, udp) = host.run(move || (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
+    let (tcp, udp) =
+        host.run(move || (TcpListener::bind(at).unwrap(), UdpSocket::bind(at).unwrap()));
     let stop = Arc::new(AtomicBool::new(false));
     let halt = stop.clone();
     udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -231,8 +232,12 @@ pub(crate) struct Net {
 pub(crate) struct BridgeStyle {
     /// `net.bridge.bridge-nf-call-iptables`.
     pub(crate) netfilter: bool,
+    /// A bridge that isn't ours is in the same namespace.
+    pub(crate) foreign_bridge: bool,
     /// Pods' ports are isolated from each other.
     pub(crate) isolated: bool,
+    /// A pod's port may get back what came from it.
+    pub(crate) hairpin: bool,
 }
 
 impl Net {
@@ -256,6 +261,9 @@ impl Net {
             node.ip(&format!("address add 10.244.{n}.1/24 dev mini0"));
             node.ip(&format!("address add fd44:{n}::1/64 dev mini0 nodad"));
             node.ip("link set mini0 up");
+            if style.foreign_bridge {
+                node.ip("link add docker0 type bridge");
+            }
             if std::path::Path::new("/proc/sys/net/bridge").exists() {
                 let value = if style.netfilter { "1" } else { "0" };
                 node.write("/proc/sys/net/bridge/bridge-nf-call-iptables", value);
@@ -273,9 +281,9 @@ fn pod(node: &Host, port: &str, n: u8, last: u8, style: BridgeStyle) -> Host {
     let pod = Host::new();
     node.cable(port, &pod, "eth0");
     node.ip(&format!("link set {port} master mini0"));
-    if style.isolated {
-        node.ip(&format!("link set {port} type bridge_slave isolated on"));
-    }
+    let switch = |on: bool| if on { "on" } else { "off" };
+    let (isolated, hairpin) = (switch(style.isolated), switch(style.hairpin));
+    node.ip(&format!("link set {port} type bridge_slave isolated {isolated} hairpin {hairpin}"));
     pod.ip(&format!("address add 10.244.{n}.{last}/32 dev eth0"));
     pod.ip(&format!("route add 10.244.{n}.1 dev eth0"));
     pod.ip(&format!("route add default via 10.244.{n}.1"));

@@ -311,7 +311,9 @@ pub fn build(layout: &Layout) -> Ruleset {
             chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(layout, f)),
             chain("refuse-passing", filter, Hook::Forward, 0, &|f| refuse_unserved(layout, f)),
             chain("refuse-own", filter, Hook::Output, 0, &|f| refuse_unserved(layout, f)),
-            chain("translate-source", Purpose::Nat, Hook::Postrouting, 100, &|f| masquerade(layout, f)),
+            chain("translate-source", Purpose::Nat, Hook::Postrouting, 100, &|f| {
+                masquerade(layout, f)
+            }),
         ],
     }
 }
