@@ -22,6 +22,7 @@ pub mod spec;
 pub mod status;
 pub mod supervise;
 pub mod up;
+mod uplink;
 
 /// Takes what happens while a cluster starts, a line at a time.
 pub trait Progress: Send + Sync {

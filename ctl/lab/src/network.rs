@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use ipnet::{IpNet, Ipv4Net};
 use netns::{Links, Namespace, Route, Veth, namespace};
 
-use crate::paths;
 use crate::spec::{Host, LabSpec, Role};
+use crate::{paths, uplink};
 
 /// Ethernet's own MTU: there is no tunnel between lab hosts.
 const MTU: u32 = 1500;
@@ -25,6 +25,9 @@ pub async fn build(spec: &LabSpec) -> Result<()> {
         build_host(spec, &machine, bridge, &host)
             .await
             .with_context(|| format!("wire the lab host {}", host.name))?;
+    }
+    if spec.uplink {
+        uplink::open(spec)?;
     }
     Ok(())
 }
@@ -84,6 +87,9 @@ fn on_network(spec: &LabSpec, address: std::net::Ipv4Addr) -> IpNet {
 /// Everything that could not be removed.
 pub async fn remove(spec: &LabSpec) -> Vec<anyhow::Error> {
     let mut failed = Vec::new();
+    if spec.uplink {
+        failed.extend(uplink::close(spec).err());
+    }
     for host in spec.hosts() {
         if let Err(error) = namespace::unpin(&paths::namespace(&host.namespace)) {
             failed.push(error.into());

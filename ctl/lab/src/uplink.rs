@@ -1,0 +1,94 @@
+//! The way out of a lab, if `--uplink` asks for it: by the `internet` host to the machine, and from
+//! there, under the machine's own address, wherever the machine's routes lead.
+//!
+//! The machine's own network gets one nftables table, named after the lab, and forwarding; whether
+//! forwarding was on before is remembered in that table's comment and restored at the end.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use netns::{Namespace, namespace};
+
+use crate::paths;
+use crate::spec::{LabSpec, Role};
+
+const FORWARDING: &str = "net/ipv4/ip_forward";
+const WAS_ON: &str = "forwarding was on";
+const WAS_OFF: &str = "forwarding was off";
+
+/// Opens the way out.
+pub(crate) fn open(spec: &LabSpec) -> Result<()> {
+    let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward")
+        .context("read whether this machine forwards")?
+        .trim()
+        == "1";
+    nft(&rules(spec, forwards))?;
+    namespace::set_sysctl(FORWARDING, "1").context("let this machine forward")?;
+    for host in spec.hosts().iter().filter(|host| host.role == Role::Internet) {
+        Namespace::open(&paths::namespace(&host.namespace))?
+            .run(|| {
+                // The way leads back out of the link it came in by: nobody is to be told a shorter.
+                namespace::set_sysctl("net/ipv4/conf/all/send_redirects", "0")?;
+                namespace::set_sysctl("net/ipv4/conf/eth0/send_redirects", "0")?;
+                namespace::set_sysctl(FORWARDING, "1")
+            })?
+            .context("let the internet host forward")?;
+    }
+    Ok(())
+}
+
+/// Closes it: the table goes, forwarding is as it was.
+pub(crate) fn close(spec: &LabSpec) -> Result<()> {
+    let table = table(spec);
+    let listed = Command::new("nft")
+        .args(["list", "table", "inet", &table])
+        .output()
+        .context("run nft (Debian package nftables)")?;
+    if !listed.status.success() {
+        // Never opened, or closed already.
+        return Ok(());
+    }
+    if String::from_utf8_lossy(&listed.stdout).contains(WAS_OFF) {
+        namespace::set_sysctl(FORWARDING, "0").context("stop this machine from forwarding")?;
+    }
+    nft(&format!("delete table inet {table}\n"))
+}
+
+fn table(spec: &LabSpec) -> String {
+    format!("minictl-lab-{}", spec.name)
+}
+
+fn rules(spec: &LabSpec, forwards: bool) -> String {
+    let comment = if forwards { WAS_ON } else { WAS_OFF };
+    format!(
+        "table inet {table} {{
+    comment \"{comment}\"
+    chain out {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {network} oifname != \"{bridge}\" masquerade
+    }}
+}}
+",
+        table = table(spec),
+        network = spec.network,
+        bridge = spec.bridge(),
+    )
+}
+
+fn nft(rules: &str) -> Result<()> {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("run nft (Debian package nftables)")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(rules.as_bytes()).context("talk to nft")?;
+    }
+    let output = child.wait_with_output().context("wait for nft")?;
+    if !output.status.success() {
+        bail!("nft: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
