@@ -147,7 +147,7 @@ impl Executor {
             None => Vec::new(),
             Some(side) => {
                 let have = ipvs::observed_of_touched(&side.servers, &side.addresses, &touched);
-                let want = ipvs::desired_of_touched(&self.plane, &touched);
+                let want = ipvs::desired_of_touched(layout, &self.plane, &touched);
                 ipvs::diff((&have.0, &have.1), (&want.0, &want.1))
             }
         };

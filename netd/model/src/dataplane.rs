@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::{Backend, Frontend, Protocol};
-use crate::service::{Kind, Owner, VirtualService, virtual_services};
+use crate::service::{Owner, VirtualService, virtual_services};
 use crate::snapshot::{ServiceName, Snapshot};
 
 /// Everything that may have changed between two states of the plane, as keys: a superset, because
@@ -91,14 +91,12 @@ impl Dataplane {
         })
     }
 
-    /// Is the address a virtual one, that is, does any Service (not a node port) live there?
+    /// Does any Service have a frontend at this address?
     #[must_use]
-    pub fn is_virtual(&self, addr: IpAddr) -> bool {
+    pub fn is_claimed(&self, addr: IpAddr) -> bool {
         let from = Frontend::first_of(addr);
         let to = Frontend { addr, protocol: Protocol::Sctp, port: u16::MAX };
-        self.claims
-            .range(from..=to)
-            .any(|(_, claims)| claims.values().next().is_some_and(|s| s.kind != Kind::NodePort))
+        self.claims.range(from..=to).next().is_some()
     }
 
     /// Is this backend one of this node's?

@@ -76,17 +76,18 @@ impl State {
     #[must_use]
     pub fn desired(layout: &Layout, plane: &Dataplane) -> Self {
         debug_assert_eq!(layout.engine, Engine::Ipvs, "the table beside IPVS is another one");
-        let servers = plane.iter().filter_map(|(f, s)| Some((*f, server(s)?))).collect();
+        let servers = plane.iter().filter_map(|(f, s)| Some((*f, server(layout, f, s)?))).collect();
         let addresses =
-            plane.iter().map(|(f, _)| f.addr).filter(|addr| plane.is_virtual(*addr)).collect();
+            plane.iter().map(|(f, _)| f.addr).filter(|addr| layout.is_virtual(*addr)).collect();
         Self { servers, addresses, table: nft::State::desired(layout, plane) }
     }
 }
 
-/// The virtual server of a frontend; none where nobody answers, because the table refuses there.
-fn server(service: &VirtualService) -> Option<Server> {
+/// The virtual server of a frontend; none where nobody answers, because the table refuses there,
+/// nor where the table translates.
+fn server(layout: &Layout, frontend: &Frontend, service: &VirtualService) -> Option<Server> {
     let backends = service.pool.backends();
-    (!backends.is_empty()).then(|| Server {
+    (!backends.is_empty() && !layout.translates(frontend.addr)).then(|| Server {
         scheduler: match &service.scheduler {
             Some(wanted) if SCHEDULERS.contains(&&**wanted) => wanted.clone(),
             _ => DEFAULT_SCHEDULER.into(),
@@ -98,11 +99,22 @@ fn server(service: &VirtualService) -> Option<Server> {
 
 /// The servers that a change of the plane may touch, as they should be.
 #[must_use]
-pub fn desired_of_touched(plane: &Dataplane, touched: &Touched) -> (Servers, BTreeSet<IpAddr>) {
-    let servers =
-        touched.frontends.iter().filter_map(|f| Some((*f, server(plane.get(f)?)?))).collect();
-    let addresses =
-        touched.frontends.iter().map(|f| f.addr).filter(|addr| plane.is_virtual(*addr)).collect();
+pub fn desired_of_touched(
+    layout: &Layout,
+    plane: &Dataplane,
+    touched: &Touched,
+) -> (Servers, BTreeSet<IpAddr>) {
+    let servers = touched
+        .frontends
+        .iter()
+        .filter_map(|f| Some((*f, server(layout, f, plane.get(f)?)?)))
+        .collect();
+    let addresses = touched
+        .frontends
+        .iter()
+        .map(|f| f.addr)
+        .filter(|addr| layout.is_virtual(*addr) && plane.is_claimed(*addr))
+        .collect();
     (servers, addresses)
 }
 

@@ -15,3 +15,6 @@ pub mod packet;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::address::{Backend, Family, Frontend};
 use crate::dataplane::{Dataplane, Touched};
-use crate::nft::ruleset::{ChainName, Engine, Layout};
+use crate::nft::ruleset::{ChainName, Layout};
 use crate::service::{Pool, VirtualService};
 
 /// A map or set; in the kernel it exists once per family.
@@ -232,8 +232,8 @@ fn touched_addresses(touched: &Touched) -> impl Iterator<Item = Key> {
 pub fn desired(layout: &Layout, plane: &Dataplane) -> Elements {
     let mut out = Elements::default();
     for (frontend, service) in plane.iter() {
-        add_frontend(&mut out, layout.engine, *frontend, service);
-        if plane.is_virtual(frontend.addr) {
+        add_frontend(&mut out, layout, *frontend, service);
+        if layout.is_virtual(frontend.addr) {
             out.insert(Container::Vips, Item::Address(frontend.addr), Value::Present);
         }
     }
@@ -252,9 +252,9 @@ pub fn desired_of_touched(layout: &Layout, plane: &Dataplane, touched: &Touched)
     let mut out = Elements::default();
     for frontend in &touched.frontends {
         if let Some(service) = plane.get(frontend) {
-            add_frontend(&mut out, layout.engine, *frontend, service);
+            add_frontend(&mut out, layout, *frontend, service);
         }
-        if plane.is_virtual(frontend.addr) {
+        if layout.is_virtual(frontend.addr) && plane.is_claimed(frontend.addr) {
             out.insert(Container::Vips, Item::Address(frontend.addr), Value::Present);
         }
     }
@@ -266,18 +266,18 @@ pub fn desired_of_touched(layout: &Layout, plane: &Dataplane, touched: &Touched)
     out
 }
 
-fn add_frontend(out: &mut Elements, engine: Engine, frontend: Frontend, service: &VirtualService) {
+fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service: &VirtualService) {
     let owner: Arc<str> = service.owner.to_string().into();
     let family = Family::of(frontend.addr);
     let place = Item::Frontend(frontend);
-    match (&service.pool, engine) {
-        (Pool::Backends(list), Engine::Nftables) => {
+    match (&service.pool, layout.translates(frontend.addr)) {
+        (Pool::Backends(list), true) => {
             let chain = ChainName::Pick(family, count(list));
             let verdict = Verdict::Goto(chain);
             out.insert(Container::Services, place, Value::Verdict(verdict, owner.clone()));
             add_slots(out, Container::Endpoints, frontend, list);
         }
-        (Pool::Backends(_), Engine::Ipvs) => {
+        (Pool::Backends(_), false) => {
             let verdict = Verdict::Goto(ChainName::Served);
             out.insert(Container::Services, place, Value::Verdict(verdict, owner.clone()));
         }

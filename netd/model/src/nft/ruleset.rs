@@ -47,6 +47,8 @@ pub struct Layout {
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of all nodes.
     pub nodes: BTreeSet<IpAddr>,
+    /// Those of this node.
+    pub own: BTreeSet<IpAddr>,
 }
 
 impl Layout {
@@ -61,6 +63,24 @@ impl Layout {
             cluster_cidrs: settings.cluster_cidrs.clone(),
             service_cidrs: settings.service_cidrs.clone(),
             nodes: snapshot.nodes.values().flat_map(|n| n.addresses.iter().copied()).collect(),
+            own: snapshot.this_node().into_iter().flat_map(|n| n.addresses.clone()).collect(),
+        }
+    }
+
+    /// Is an address with frontends virtual? Not if it is a node's: whatever else that node
+    /// listens on stays reachable.
+    #[must_use]
+    pub fn is_virtual(&self, addr: IpAddr) -> bool {
+        !self.nodes.contains(&addr)
+    }
+
+    /// Does the table translate what is sent to this address? With IPVS, only where IPVS can't:
+    /// another node's address (as somebody's external address) must not become this node's own.
+    #[must_use]
+    pub fn translates(&self, addr: IpAddr) -> bool {
+        match self.engine {
+            Engine::Nftables => true,
+            Engine::Ipvs => self.nodes.contains(&addr) && !self.own.contains(&addr),
         }
     }
 

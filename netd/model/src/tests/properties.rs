@@ -1,0 +1,213 @@
+//! Properties on random clusters: the engines agree, plans lead where they should and then are
+//! empty, and a change of some Services is as good as a look at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::world::{add, cluster, ip, place};
+use crate::address::{Frontend, Protocol};
+use crate::dataplane::Dataplane;
+use crate::ipvs;
+use crate::nft::{self, Engine, Layout};
+use crate::packet::{From, Packet};
+use crate::snapshot::{Endpoint, Service, ServiceName, ServicePort, Snapshot};
+
+const VIPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "10.96.0.3", "fd96::1"];
+const OUTER: [&str; 4] = ["203.0.113.1", "203.0.113.2", "192.168.56.70", "192.168.56.71"];
+const BACKENDS: [&str; 7] = [
+    "10.244.1.5",
+    "10.244.1.6",
+    "10.244.2.5",
+    "10.244.3.5",
+    "192.168.56.71",
+    "fd44:1::5",
+    "fd44:2::5",
+];
+const SOURCES: [(From, &str); 9] = [
+    (From::Pod, "10.244.1.5"),
+    (From::Pod, "10.244.1.9"),
+    (From::Pod, "10.244.2.9"),
+    (From::Pod, "fd44:1::5"),
+    (From::Node, "192.168.56.70"),
+    (From::Network, "192.168.56.71"),
+    (From::Network, "10.244.2.5"),
+    (From::Network, "192.168.56.10"),
+    (From::Network, "fd56::10"),
+];
+
+fn port() -> impl Strategy<Value = ServicePort> {
+    let node_port = prop::option::of(select(vec![30001u16, 30002]));
+    (select(vec![80u16, 81]), any::<bool>(), node_port).prop_map(|(port, udp, node_port)| {
+        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+        ServicePort { name: format!("{protocol}-{port}").into(), protocol, port, node_port }
+    })
+}
+
+fn addresses(from: &[&'static str], count: usize) -> impl Strategy<Value = Vec<IpAddr>> + use<> {
+    subsequence(from.to_vec(), 0..=count).prop_map(|list| list.into_iter().map(ip).collect())
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let ranges = subsequence(vec!["192.168.56.0/28", "10.244.0.0/16", "10.244.2.0/24"], 0..=2);
+    (
+        prop::collection::vec(port(), 1..3),
+        subsequence(VIPS.to_vec(), 1..=2),
+        addresses(&OUTER, 1),
+        addresses(&OUTER, 1),
+        ranges,
+        any::<(bool, bool, Option<u16>)>(),
+    )
+        .prop_map(|(mut ports, vips, external_ips, load_balancer_ips, ranges, flags)| {
+            ports.sort_by_key(|p| (p.port, p.protocol));
+            ports.dedup_by_key(|p| (p.port, p.protocol));
+            Service {
+                ports,
+                cluster_ips: vips.into_iter().map(ip).collect(),
+                external_ips,
+                load_balancer_ips,
+                source_ranges: ranges.into_iter().map(|r| r.parse().unwrap()).collect(),
+                external_local: flags.0,
+                internal_local: flags.1,
+                affinity_seconds: flags.2.map(u32::from),
+                scheduler: None,
+            }
+        })
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    (select(BACKENDS.to_vec()), 0..4).prop_map(|(addr, state)| {
+        let (ready, serving, terminating) = match state {
+            0 => (false, false, false),
+            1 => (false, true, true),
+            _ => (true, true, false),
+        };
+        Endpoint { ready, serving, terminating, ..super::world::ready(addr) }
+    })
+}
+
+type Spec = BTreeMap<usize, (Service, Vec<Endpoint>)>;
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let one = (service(), prop::collection::vec(endpoint(), 0..5));
+    prop::collection::btree_map(0..5usize, one, 0..5)
+}
+
+fn snapshot(spec: &Spec) -> Snapshot {
+    let mut snapshot = cluster();
+    for (n, (service, endpoints)) in spec {
+        add(&mut snapshot, &format!("s{n}"), service.clone(), endpoints.clone());
+    }
+    snapshot
+}
+
+fn packet() -> impl Strategy<Value = Packet> {
+    let mut targets = VIPS.to_vec();
+    targets.extend(OUTER);
+    targets.extend(BACKENDS);
+    targets.extend(["10.96.9.9", "fd56::70", "198.51.100.1"]);
+    let ports = select(vec![22u16, 80, 81, 8080, 30001, 30002]);
+    (select(SOURCES.to_vec()), select(targets), ports, any::<bool>(), 0..12u32).prop_map(
+        |((from, source), addr, port, udp, random)| {
+            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+            let to = Frontend { addr: ip(addr), protocol, port };
+            Packet { from, source: ip(source), to, random }
+        },
+    )
+}
+
+fn states(snapshot: &Snapshot) -> (nft::State, ipvs::State) {
+    let plane = Dataplane::of(snapshot);
+    (
+        nft::State::desired(&Layout::of(snapshot, Engine::Nftables), &plane),
+        ipvs::State::desired(&Layout::of(snapshot, Engine::Ipvs), &plane),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn engines_agree(spec in spec(), packets in prop::collection::vec(packet(), 40)) {
+        let snapshot = snapshot(&spec);
+        let place = place(&snapshot);
+        let (table, servers) = states(&snapshot);
+        for packet in packets {
+            if packet.source.is_ipv4() != packet.to.addr.is_ipv4() {
+                continue;
+            }
+            let by_nft = nft::walk::walk(&table, &place, packet);
+            let by_ipvs = ipvs::walk(&servers, &place, packet);
+            prop_assert_eq!(
+                by_nft.outcome, by_ipvs.outcome,
+                "{:?}\nnft: {:#?}\nipvs: {:#?}", packet, by_nft.steps, by_ipvs.steps
+            );
+        }
+    }
+
+    #[test]
+    fn a_plan_leads_to_the_desired_state_and_then_is_empty(before in spec(), after in spec()) {
+        let (old_table, old) = states(&snapshot(&before));
+        let (new_table, new) = states(&snapshot(&after));
+        let mut table = old_table;
+        let ops = nft::diff(Some(&table), &new_table);
+        nft::apply(&mut table, &ops);
+        prop_assert_eq!(&table.elements, &new_table.elements);
+        prop_assert!(table.pickers.is_superset(&new_table.pickers));
+        prop_assert_eq!(nft::diff(Some(&table), &new_table), vec![]);
+
+        let (mut servers, mut addresses) = (old.servers, old.addresses);
+        let want = (&new.servers, &new.addresses);
+        let ops = ipvs::diff((&servers, &addresses), want);
+        ipvs::apply(&mut servers, &mut addresses, &ops);
+        prop_assert_eq!((&servers, &addresses), want);
+        prop_assert_eq!(ipvs::diff((&servers, &addresses), want), vec![]);
+    }
+
+    #[test]
+    fn some_services_refreshed_equal_all_computed_anew(before in spec(), after in spec()) {
+        let (old, new) = (snapshot(&before), snapshot(&after));
+        let names: BTreeSet<&ServiceName> = old.services.keys().chain(new.services.keys()).collect();
+        for engine in [Engine::Nftables, Engine::Ipvs] {
+            let layout = Layout::of(&new, engine);
+            let beside = Layout::of(&new, Engine::Ipvs);
+            let mut plane = Dataplane::of(&old);
+            let mut table = nft::State::desired(&layout, &plane);
+            let mut side = ipvs_parts(&old);
+            let mut step = old.clone();
+            // One Service after another, as events come.
+            for name in &names {
+                change(&mut step, &new, name);
+                let touched = plane.refresh(&step, [*name]);
+                let ops = nft::plan(&layout, &table, &plane, &touched);
+                nft::apply(&mut table, &ops);
+                let have = ipvs::observed_of_touched(&side.0, &side.1, &touched);
+                let want = ipvs::desired_of_touched(&beside, &plane, &touched);
+                let ops = ipvs::diff((&have.0, &have.1), (&want.0, &want.1));
+                ipvs::apply(&mut side.0, &mut side.1, &ops);
+            }
+            prop_assert_eq!(&plane, &Dataplane::of(&new));
+            prop_assert_eq!(table.elements, nft::State::desired(&layout, &plane).elements);
+            prop_assert_eq!(side, ipvs_parts(&new));
+        }
+    }
+}
+
+fn ipvs_parts(snapshot: &Snapshot) -> (ipvs::Servers, BTreeSet<IpAddr>) {
+    let state = states(snapshot).1;
+    (state.servers, state.addresses)
+}
+
+fn change(step: &mut Snapshot, new: &Snapshot, name: &ServiceName) {
+    match new.services.get(name) {
+        Some(service) => step.services.insert(name.clone(), Arc::clone(service)),
+        None => step.services.remove(name),
+    };
+    match new.slices.get(name) {
+        Some(slices) => step.slices.insert(name.clone(), slices.clone()),
+        None => step.slices.remove(name),
+    };
+}
