@@ -14,6 +14,8 @@ use crate::spec::{Dataplane, LabSpec, Ranges};
 pub struct Process {
     /// `containerd`, `server`, `node-1`, …; names its log.
     pub name: String,
+    /// What it is to the others.
+    pub stage: Stage,
     /// Program.
     pub program: PathBuf,
     /// Arguments.
@@ -26,7 +28,20 @@ pub struct Process {
     pub log: PathBuf,
 }
 
-/// Everything the supervisor runs, in the order in which it is started; it is stopped in reverse.
+/// What a process is to the others. All are started at once, as each waits for what it needs; they
+/// are stopped stage by stage, last one first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Runs containers.
+    Containers,
+    /// Serves the API.
+    Control,
+    /// Uses both.
+    Node,
+}
+
+/// Everything the supervisor runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Processes {
     /// The processes.
@@ -85,6 +100,7 @@ pub fn cgroup_parent(cluster: &str, node: &str) -> String {
 pub fn own_containerd(paths: &Paths) -> Process {
     Process {
         name: "containerd".to_owned(),
+        stage: Stage::Containers,
         program: PathBuf::from("containerd"),
         args: vec!["--config".to_owned(), text(&containerd::config_file(paths))],
         namespace: None,
@@ -114,6 +130,7 @@ pub fn server(
     ];
     Process {
         name: "server".to_owned(),
+        stage: Stage::Control,
         program: minictl.to_owned(),
         args: args.to_vec(),
         namespace,
@@ -147,6 +164,7 @@ pub fn node(
     ];
     Process {
         name: settings.name.to_owned(),
+        stage: Stage::Node,
         program: minictl.to_owned(),
         args: args.to_vec(),
         namespace: settings.namespace.clone(),

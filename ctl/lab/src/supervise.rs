@@ -3,9 +3,10 @@
 //! The supervisor is a process of its own, in its own session, that outlives the command which
 //! started it. It holds `lock` as long as it lives; its standard input is the API's loopback
 //! listener, handed on to every start of the control plane, so that the port survives restarts.
-//! A process that ends is started again after a pause that doubles; SIGTERM stops them all, last
-//! one first.
+//! A process that ends is started again after a pause that doubles; SIGTERM stops them all, stage by
+//! stage.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::net::TcpListener;
@@ -21,11 +22,12 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::paths::Paths;
-use crate::plan::{Process, Processes};
+use crate::plan::{Process, Processes, Stage};
 
 /// The first pause before a process is started again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -46,18 +48,18 @@ pub async fn run(paths: &Paths, stop: CancellationToken) -> Result<()> {
     let plan = std::fs::read(paths.processes()).context("read the plan of processes")?;
     let plan: Processes = serde_json::from_slice(&plan).context("read the plan of processes")?;
     let listener = inherited_listener()?;
-    let mut tasks: Vec<(CancellationToken, tokio::task::JoinHandle<()>)> = Vec::new();
+    let mut kept: BTreeMap<Stage, (CancellationToken, JoinSet<()>)> = BTreeMap::new();
     for process in plan.all {
         let listener = process.takes_listener.then(|| listener.try_clone()).transpose()?;
-        let stop = CancellationToken::new();
-        let paths = paths.clone();
-        let keeper = keep_running(paths, process, listener, stop.clone());
-        tasks.push((stop, tokio::spawn(keeper)));
+        let (stop, tasks) = kept.entry(process.stage).or_default();
+        tasks.spawn(keep_running(paths.clone(), process, listener, stop.clone()));
     }
     stop.cancelled().await;
-    for (stop, task) in tasks.into_iter().rev() {
+    for (stop, mut tasks) in kept.into_values().rev() {
         stop.cancel();
-        task.await.context("a supervising task panicked")?;
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a supervising task panicked")?;
+        }
     }
     Ok(())
 }
@@ -208,6 +210,7 @@ mod tests {
     fn process(dir: &Path, script: &str) -> Process {
         Process {
             name: "sh".to_owned(),
+            stage: Stage::Node,
             program: "/bin/sh".into(),
             args: vec!["-c".to_owned(), script.to_owned()],
             namespace: None,
