@@ -1,11 +1,12 @@
 //! What clients send and get, as data.
 //!
 //! Bodies ([`decode`]), strict field checks, patches ([`patch`]), selectors ([`selector`]) and
-//! OpenAPI documents. Everything is a pure function over bytes and JSON values.
+//! OpenAPI documents ([`openapi`]). Everything is a pure function over bytes and JSON values.
 //! Architecture invariant: no HTTP, no async runtime, no I/O, no clock; the caller decides what
 //! status code an error becomes.
 
 pub mod decode;
+pub mod openapi;
 pub mod patch;
 pub mod quote;
 pub mod schema;

@@ -93,8 +93,7 @@ impl<'k> Items<'k> {
         self.check(&items)?;
         self.check(order)?;
         let positions = self.positions(order);
-        let (deleted, mut kept): (Vec<Value>, Vec<Value>) =
-            items.into_iter().partition(|item| deletes(item));
+        let (deleted, mut kept): (Vec<Value>, Vec<Value>) = items.into_iter().partition(deletes);
         kept.sort_by_cached_key(|item| {
             self.identity(item).and_then(|id| positions.get(&id).copied()).unwrap_or(usize::MAX)
         });

@@ -47,6 +47,7 @@ fn applied(original: &Value, modified: &Value, current: &Value) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn patches_and_their_results() {
     for (situation, current, patch, result) in [
         ("empty patch", "{name: a}", "{}", "{name: a}"),
@@ -204,6 +205,7 @@ fn patches_and_their_results() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn refusals_in_upstream_words() {
     for (current, patch, message) in [
         ("{map: {}}", "{map: {$patch: frob}}", "unknown patch type: frob in map: map[$patch:frob]"),
