@@ -2,13 +2,18 @@
 //!
 //! Upstream: `pkg/registry/apps/deployment/strategy.go`, `pkg/apis/apps/{v1/defaults.go,validation}`.
 
+mod validate;
+
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStatus};
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::columns::{self, Cell, Column};
+use crate::equality::same;
+use crate::field::FieldErrors;
 use crate::labels::format_selector;
+use crate::pod::defaults;
 use crate::strategy::Strategy;
 use crate::template;
 
@@ -36,6 +41,9 @@ impl Strategy for Deployments {
         spec.replicas.get_or_insert(1);
         spec.revision_history_limit.get_or_insert(10);
         spec.progress_deadline_seconds.get_or_insert(600);
+        spec.min_ready_seconds = spec.min_ready_seconds.filter(|&s| s != 0);
+        spec.paused = spec.paused.filter(|&set| set);
+        defaults::template(&mut spec.template);
         let strategy = spec.strategy.get_or_insert_default();
         if strategy.type_.get_or_insert_with(|| ROLLING_UPDATE.to_owned()) == ROLLING_UPDATE {
             let quarter = || IntOrString::String("25%".to_owned());
@@ -53,7 +61,8 @@ impl Strategy for Deployments {
     fn prepare_update(&self, new: &mut Deployment, old: &Deployment) {
         new.status.clone_from(&old.status);
         // Annotations count, too: controllers copy them to the ReplicaSets.
-        if new.spec != old.spec || new.metadata.annotations != old.metadata.annotations {
+        let annotated = same(&new.metadata.annotations, &old.metadata.annotations);
+        if !annotated || !same(&new.spec, &old.spec) {
             new.metadata.generation = Some(old.metadata.generation.unwrap_or_default() + 1);
         }
     }
@@ -63,14 +72,27 @@ impl Strategy for Deployments {
         new.metadata.labels.clone_from(&old.metadata.labels);
     }
 
+    fn validate(&self, deployment: &Deployment) -> FieldErrors {
+        validate::deployment(deployment)
+    }
+
+    fn validate_update(&self, new: &Deployment, old: &Deployment) -> FieldErrors {
+        validate::update(new, old)
+    }
+
+    fn validate_status_update(&self, new: &Deployment, old: &Deployment) -> FieldErrors {
+        validate::status(new, old)
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
 
     fn cells(&self, deployment: &Deployment, now: Timestamp) -> Vec<Cell> {
         let metadata = &deployment.metadata;
-        let spec = deployment.spec.clone().unwrap_or_default();
-        let status = deployment.status.clone().unwrap_or_default();
+        let (no_spec, no_status) = (DeploymentSpec::default(), DeploymentStatus::default());
+        let spec = deployment.spec.as_ref().unwrap_or(&no_spec);
+        let status = deployment.status.as_ref().unwrap_or(&no_status);
         let ready = status.ready_replicas.unwrap_or_default();
         let (names, images) = template::containers_and_images(Some(&spec.template));
         vec![
@@ -95,3 +117,6 @@ impl Strategy for Deployments {
         deployment.spec.get_or_insert_default().replicas = Some(replicas);
     }
 }
+
+#[cfg(test)]
+mod tests;

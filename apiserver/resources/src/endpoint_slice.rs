@@ -2,10 +2,17 @@
 //!
 //! Upstream: `pkg/registry/discovery/endpointslice/strategy.go`, `pkg/apis/discovery/validation`.
 
-use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
+use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+
+use crate::addresses::{is_ipv6, validate_ip, validate_non_special_ip};
 use crate::columns::{self, Cell, Column, UNSET};
+use crate::equality::same;
+use crate::field::{FieldErrors, Path};
+use crate::names;
+use crate::ports::PROTOCOLS;
 use crate::strategy::Strategy;
 
 const COLUMNS: &[Column] = &[
@@ -15,6 +22,11 @@ const COLUMNS: &[Column] = &[
     Column::text("Endpoints"),
     Column::AGE,
 ];
+
+const ADDRESS_TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_ADDRESSES: usize = 100;
+const MAX_PORTS: usize = 100;
 
 /// How many ports or addresses a cell shows before it says how many more there are.
 const SHOWN: usize = 3;
@@ -37,13 +49,30 @@ impl Strategy for EndpointSlices {
     }
 
     fn prepare_update(&self, new: &mut EndpointSlice, old: &EndpointSlice) {
-        let moved = new.endpoints != old.endpoints
-            || new.ports != old.ports
-            || new.address_type != old.address_type
-            || new.metadata.labels != old.metadata.labels;
-        if moved {
+        let stayed = same(&new.endpoints, &old.endpoints)
+            && same(&new.ports, &old.ports)
+            && new.address_type == old.address_type
+            && same(&new.metadata.labels, &old.metadata.labels);
+        if !stayed {
             new.metadata.generation = Some(old.metadata.generation.unwrap_or_default() + 1);
         }
+    }
+
+    fn validate(&self, slice: &EndpointSlice) -> FieldErrors {
+        let path = Path::new("addressType");
+        let mut errors = match slice.address_type.as_str() {
+            "" => vec![path.required("")],
+            known if ADDRESS_TYPES.contains(&known) => Vec::new(),
+            other => vec![path.not_supported(other, ADDRESS_TYPES)],
+        };
+        errors.extend(validate_endpoints(slice));
+        errors.extend(validate_ports(slice.ports.as_deref().unwrap_or_default()));
+        errors
+    }
+
+    fn validate_update(&self, new: &EndpointSlice, old: &EndpointSlice) -> FieldErrors {
+        let path = Path::new("addressType");
+        path.immutable(&new.address_type, &old.address_type).into_iter().collect()
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -62,6 +91,102 @@ impl Strategy for EndpointSlices {
             columns::age(metadata, now),
         ]
     }
+}
+
+fn validate_endpoints(slice: &EndpointSlice) -> FieldErrors {
+    let path = Path::new("endpoints");
+    let endpoints = slice.endpoints.as_deref().unwrap_or_default();
+    if endpoints.len() > MAX_ENDPOINTS {
+        return vec![path.too_many(endpoints.len(), MAX_ENDPOINTS)];
+    }
+    let endpoints = endpoints.iter().enumerate();
+    endpoints.flat_map(|(i, e)| validate_endpoint(e, &slice.address_type, &path.index(i))).collect()
+}
+
+fn validate_endpoint(endpoint: &Endpoint, kind: &str, path: &Path) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let addresses = path.child("addresses");
+    match endpoint.addresses.len() {
+        0 => errors.push(addresses.required("must contain at least 1 address")),
+        1..=MAX_ADDRESSES => {}
+        many => errors.push(addresses.too_many(many, MAX_ADDRESSES)),
+    }
+    for (i, address) in endpoint.addresses.iter().enumerate() {
+        errors.extend(validate_address(address, kind, &addresses.index(i)));
+    }
+    if let Some(host) = &endpoint.hostname {
+        errors.extend(path.child("hostname").invalid_for_each(host, names::dns_label(host)));
+    }
+    if let Some(node) = &endpoint.node_name {
+        errors.extend(path.child("nodeName").invalid_for_each(node, names::dns_subdomain(node)));
+    }
+    errors
+}
+
+fn validate_address(address: &str, kind: &str, path: &Path) -> FieldErrors {
+    if kind == "FQDN" {
+        return validate_domain(address, path);
+    }
+    if !ADDRESS_TYPES.contains(&kind) {
+        return Vec::new();
+    }
+    let mut errors = validate_ip(path, address);
+    if errors.is_empty() && is_ipv6(address) != (kind == "IPv6") {
+        errors.push(path.invalid(address, format!("must be an {kind} address")));
+    }
+    if errors.is_empty() {
+        errors.extend(validate_non_special_ip(path, address));
+    }
+    errors
+}
+
+/// A domain name with at least two labels.
+fn validate_domain(address: &str, path: &Path) -> FieldErrors {
+    let name = address.strip_suffix('.').unwrap_or(address);
+    let problems = names::dns_subdomain(name);
+    if address.is_empty() {
+        vec![path.required("")]
+    } else if !problems.is_empty() {
+        vec![path.invalid(name, problems.join(","))]
+    } else if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        vec![path.invalid(name, detail)]
+    } else {
+        Vec::new()
+    }
+}
+
+fn validate_ports(ports: &[EndpointPort]) -> FieldErrors {
+    let path = Path::new("ports");
+    if ports.len() > MAX_PORTS {
+        return vec![path.too_many(ports.len(), MAX_PORTS)];
+    }
+    let mut errors = FieldErrors::new();
+    let mut seen = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let path = path.index(i);
+        let name = port.name.as_deref().unwrap_or_default();
+        if !name.is_empty() {
+            errors.extend(path.child("name").invalid_for_each(name, names::dns_label(name)));
+        }
+        if !seen.insert(name) {
+            errors.push(path.child("name").duplicate(name));
+        }
+        match port.protocol.as_deref() {
+            None => errors.push(path.child("protocol").required("")),
+            Some(known) if PROTOCOLS.contains(&known) => {}
+            Some(other) => errors.push(path.child("protocol").not_supported(other, PROTOCOLS)),
+        }
+        if let Some(number) = port.port {
+            let path = path.child("port");
+            errors.extend(path.invalid_for_each(number, names::port_number(number)));
+        }
+        if let Some(name) = &port.app_protocol {
+            let path = path.child("appProtocol");
+            errors.extend(path.invalid_for_each(name, names::qualified_name(name)));
+        }
+    }
+    errors
 }
 
 fn format_ports(ports: &[EndpointPort]) -> String {
@@ -86,3 +211,6 @@ fn first_few(texts: &[String]) -> String {
         hidden => format!("{shown} + {hidden} more..."),
     }
 }
+
+#[cfg(test)]
+mod tests;

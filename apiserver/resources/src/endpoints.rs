@@ -1,23 +1,24 @@
 //! v1 Endpoints: the old form of a Service's backends, still written by hand for Services without
 //! a selector.
 //!
-//! Upstream: `pkg/registry/core/endpoint/strategy.go`.
+//! Upstream: `pkg/registry/core/endpoint/strategy.go`, `ValidateEndpoints` of
+//! `pkg/apis/core/validation/validation.go`.
 //! Deliberately not here: mirroring into EndpointSlices (controllers).
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 
+use crate::addresses::{validate_ip, validate_non_special_ip};
 use crate::columns::{self, Cell, Column, NONE};
+use crate::field::{FieldErrors, Path};
+use crate::names;
+use crate::ports::PROTOCOLS;
 use crate::strategy::Strategy;
 
 const COLUMNS: &[Column] = &[Column::NAME, Column::text("Endpoints"), Column::AGE];
 
 /// How many addresses a cell shows before it says how many more there are.
 const SHOWN_ADDRESSES: usize = 3;
-
-/// What every write of Endpoints is answered with, besides the result.
-const DEPRECATION: &str =
-    "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
 
 /// The behaviour of Endpoints.
 pub(crate) struct EndpointsStrategy;
@@ -33,8 +34,9 @@ impl Strategy for EndpointsStrategy {
         }
     }
 
-    fn warnings(&self, _endpoints: &Endpoints) -> Vec<String> {
-        vec![DEPRECATION.to_owned()]
+    fn validate(&self, endpoints: &Endpoints) -> FieldErrors {
+        let subsets = endpoints.subsets.iter().flatten().enumerate();
+        subsets.flat_map(|(i, s)| validate_subset(s, &Path::new("subsets").index(i))).collect()
     }
 
     fn columns(&self) -> &'static [Column] {
@@ -46,6 +48,59 @@ impl Strategy for EndpointsStrategy {
         let subsets = endpoints.subsets.as_deref().unwrap_or_default();
         vec![columns::name(metadata), format_subsets(subsets).into(), columns::age(metadata, now)]
     }
+}
+
+fn validate_subset(subset: &EndpointSubset, path: &Path) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let ready = subset.addresses.as_deref().unwrap_or_default();
+    let not_ready = subset.not_ready_addresses.as_deref().unwrap_or_default();
+    if ready.is_empty() && not_ready.is_empty() {
+        errors.push(path.required("must specify `addresses` or `notReadyAddresses`"));
+    }
+    for (field, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
+        for (i, address) in addresses.iter().enumerate() {
+            errors.extend(validate_address(address, &path.child(field).index(i)));
+        }
+    }
+    let ports = subset.ports.as_deref().unwrap_or_default();
+    for (i, port) in ports.iter().enumerate() {
+        errors.extend(validate_port(port, ports.len() > 1, &path.child("ports").index(i)));
+    }
+    errors
+}
+
+fn validate_address(address: &EndpointAddress, path: &Path) -> FieldErrors {
+    let mut errors = validate_ip(&path.child("ip"), &address.ip);
+    if let Some(host) = address.hostname.as_deref().filter(|h| !h.is_empty()) {
+        errors.extend(path.child("hostname").invalid_for_each(host, names::dns_label(host)));
+    }
+    if let Some(node) = &address.node_name {
+        errors.extend(path.child("nodeName").invalid_for_each(node, names::dns_subdomain(node)));
+    }
+    if errors.is_empty() {
+        errors.extend(validate_non_special_ip(&path.child("ip"), &address.ip));
+    }
+    errors
+}
+
+fn validate_port(port: &EndpointPort, needs_name: bool, path: &Path) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    match port.name.as_deref().unwrap_or_default() {
+        "" if needs_name => errors.push(path.child("name").required("")),
+        "" => {}
+        name => errors.extend(path.child("name").invalid_for_each(name, names::dns_label(name))),
+    }
+    errors.extend(path.child("port").invalid_for_each(port.port, names::port_number(port.port)));
+    match port.protocol.as_deref().unwrap_or_default() {
+        "" => errors.push(path.child("protocol").required("")),
+        known if PROTOCOLS.contains(&known) => {}
+        other => errors.push(path.child("protocol").not_supported(other, PROTOCOLS)),
+    }
+    if let Some(name) = &port.app_protocol {
+        let path = path.child("appProtocol");
+        errors.extend(path.invalid_for_each(name, names::qualified_name(name)));
+    }
+    errors
 }
 
 /// `10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more...`; `<none>` without subsets, empty when none of
@@ -77,3 +132,6 @@ fn ready_endpoints(subset: &EndpointSubset) -> Vec<String> {
 fn join_host_port(ip: &str, port: i32) -> String {
     if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
+
+#[cfg(test)]
+mod tests;

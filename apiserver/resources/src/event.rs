@@ -5,6 +5,7 @@
 //! Deliberately not here: the time an event is kept.
 
 pub mod convert;
+mod validate;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
@@ -12,6 +13,7 @@ use k8s_openapi::api::events::v1::Event as NewEvent;
 
 use crate::columns::{self, Cell, Column};
 use crate::duration::{since, since_instant};
+use crate::field::FieldErrors;
 use crate::strategy::Strategy;
 
 const COLUMNS: &[Column] = &[
@@ -32,6 +34,10 @@ pub(crate) struct Events;
 
 impl Strategy for Events {
     type Object = Event;
+
+    fn validate(&self, event: &Event) -> FieldErrors {
+        validate::any(event)
+    }
 
     fn fields(&self, event: &Event) -> Vec<(&'static str, String)> {
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
@@ -77,6 +83,14 @@ pub(crate) struct NewEvents;
 
 impl Strategy for NewEvents {
     type Object = NewEvent;
+
+    fn validate(&self, event: &NewEvent) -> FieldErrors {
+        validate::any(&convert::to_core(event.clone()))
+    }
+
+    fn validate_update(&self, new: &NewEvent, old: &NewEvent) -> FieldErrors {
+        validate::update(&convert::to_core(new.clone()), &convert::to_core(old.clone()))
+    }
 
     fn fields(&self, event: &NewEvent) -> Vec<(&'static str, String)> {
         let core = convert::to_core(event.clone());
@@ -160,3 +174,6 @@ fn source(event: &Event) -> String {
         instance => format!("{}, {instance}", component(event)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! Upstream: apimachinery `pkg/api/validation/objectmeta.go` of 1.36.
 //! Inputs: a row of the resource table, one or two `ObjectMeta`. Outputs: field errors.
-//! [`validate`] is for creates, after a name was generated; [`validate_update`] for every change.
+//! [`validate`] is for every write, after a name was generated; [`validate_update`] adds what a
+//! change must not do.
 //! Deliberately not here: setting uid, creationTimestamp and resourceVersion (HTTP pipeline).
 
 use std::collections::BTreeSet;
@@ -22,19 +23,22 @@ const ORPHAN: &str = "orphan";
 /// Finalizer of a delete that waits for the dependents.
 const FOREGROUND: &str = "foregroundDeletion";
 
-/// All problems of a new object's metadata.
+/// All problems of an object's metadata as such.
 #[must_use]
 pub fn validate(resource: &Resource, metadata: &ObjectMeta) -> FieldErrors {
     let path = Path::new("metadata");
     let mut errors = validate_name(resource, metadata, &path);
     errors.extend(validate_namespace(resource, metadata, &path));
     errors.extend(path.child("generation").negative(metadata.generation.unwrap_or_default()));
-    errors.extend(validate_contents(metadata, &path));
+    errors.extend(validate_labels(&path.child("labels"), metadata.labels.as_ref()));
+    errors.extend(validate_annotations(&path.child("annotations"), metadata.annotations.as_ref()));
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    errors.extend(validate_owners(&path.child("ownerReferences"), owners));
     errors.extend(validate_finalizers(metadata, &path.child("finalizers")));
     errors
 }
 
-/// All problems of a change of an object's metadata.
+/// Problems of the change of an object's metadata, besides those of [`validate`].
 #[must_use]
 pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
     let path = Path::new("metadata");
@@ -59,7 +63,6 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
     errors.extend(path.child("deletionTimestamp").immutable(deleted.0, deleted.1));
     let grace = (&new.deletion_grace_period_seconds, &old.deletion_grace_period_seconds);
     errors.extend(path.child("deletionGracePeriodSeconds").immutable(grace.0, grace.1));
-    errors.extend(validate_contents(new, &path));
     errors
 }
 
@@ -97,15 +100,6 @@ fn validate_namespace(resource: &Resource, metadata: &ObjectMeta, path: &Path) -
         (false, "") => Vec::new(),
         (false, _) => vec![path.forbidden("not allowed on this type")],
     }
-}
-
-/// Labels, annotations and owners: checked at every write.
-fn validate_contents(metadata: &ObjectMeta, path: &Path) -> FieldErrors {
-    let mut errors = validate_labels(&path.child("labels"), metadata.labels.as_ref());
-    errors.extend(validate_annotations(&path.child("annotations"), metadata.annotations.as_ref()));
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    errors.extend(validate_owners(&path.child("ownerReferences"), owners));
-    errors
 }
 
 /// Checks the keys of annotations and their size together.

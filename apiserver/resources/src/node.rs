@@ -3,10 +3,14 @@
 //! Upstream: `pkg/registry/core/node/strategy.go`.
 //! Deliberately not here: allocating the pod CIDR (the API server's transaction).
 
+mod validate;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 
 use crate::columns::{self, Cell, Column, NONE, UNKNOWN};
+use crate::field::FieldErrors;
+use crate::pod::defaults::round;
 use crate::strategy::Strategy;
 
 const COLUMNS: &[Column] = &[
@@ -31,12 +35,40 @@ pub(crate) struct Nodes;
 impl Strategy for Nodes {
     type Object = Node;
 
+    fn default(&self, node: &mut Node) {
+        if let Some(spec) = &mut node.spec {
+            // Old clients know the singular field only.
+            match (&spec.pod_cidr, spec.pod_cidrs.as_deref().unwrap_or_default()) {
+                (Some(range), []) if !range.is_empty() => {
+                    spec.pod_cidrs = Some(vec![range.clone()]);
+                }
+                (_, [first, ..]) => spec.pod_cidr = Some(first.clone()),
+                _ => {}
+            }
+            spec.unschedulable = spec.unschedulable.filter(|&set| set);
+        }
+        default_status(node);
+    }
+
     fn prepare_update(&self, new: &mut Node, old: &Node) {
         new.status.clone_from(&old.status);
     }
 
     fn prepare_status_update(&self, new: &mut Node, old: &Node) {
         new.spec.clone_from(&old.spec);
+        default_status(new);
+    }
+
+    fn validate(&self, node: &Node) -> FieldErrors {
+        validate::node(node)
+    }
+
+    fn validate_update(&self, new: &Node, old: &Node) -> FieldErrors {
+        validate::update(new, old)
+    }
+
+    fn validate_status_update(&self, new: &Node, _old: &Node) -> FieldErrors {
+        validate::status(new)
     }
 
     fn fields(&self, node: &Node) -> Vec<(&'static str, String)> {
@@ -107,3 +139,16 @@ fn address<'a>(node: &'a Node, kind: &str) -> &'a str {
 fn or_unknown(text: Option<&str>) -> &str {
     text.filter(|t| !t.is_empty()).unwrap_or(UNKNOWN)
 }
+
+/// All of a node can be given to pods unless the node says otherwise.
+fn default_status(node: &mut Node) {
+    let Some(status) = &mut node.status else { return };
+    round(&mut status.capacity);
+    round(&mut status.allocatable);
+    if status.allocatable.is_none() {
+        status.allocatable.clone_from(&status.capacity);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,15 @@
 //! Upstream: `pkg/registry/apps/replicaset/strategy.go`, `pkg/apis/apps/validation`.
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 
 use crate::columns::{self, Cell, Column};
+use crate::equality::same;
+use crate::field::{FieldErrors, Path};
 use crate::labels::format_selector;
+use crate::pod::defaults;
 use crate::strategy::Strategy;
 use crate::template;
 
@@ -29,7 +33,10 @@ impl Strategy for ReplicaSets {
     type Object = ReplicaSet;
 
     fn default(&self, set: &mut ReplicaSet) {
-        set.spec.get_or_insert_default().replicas.get_or_insert(1);
+        let spec = set.spec.get_or_insert_default();
+        spec.replicas.get_or_insert(1);
+        spec.min_ready_seconds = spec.min_ready_seconds.filter(|&s| s != 0);
+        defaults::template(spec.template.get_or_insert_default());
     }
 
     fn prepare_create(&self, set: &mut ReplicaSet) {
@@ -39,13 +46,45 @@ impl Strategy for ReplicaSets {
 
     fn prepare_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
         new.status.clone_from(&old.status);
-        if new.spec != old.spec {
+        if !same(&new.spec, &old.spec) {
             new.metadata.generation = Some(old.metadata.generation.unwrap_or_default() + 1);
         }
     }
 
     fn prepare_status_update(&self, new: &mut ReplicaSet, old: &ReplicaSet) {
         new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(&self, set: &ReplicaSet) -> FieldErrors {
+        let path = Path::new("spec");
+        let no_spec = ReplicaSetSpec::default();
+        let spec = set.spec.as_ref().unwrap_or(&no_spec);
+        let mut errors = FieldErrors::new();
+        errors.extend(path.child("replicas").negative(spec.replicas.unwrap_or_default()));
+        let seconds = spec.min_ready_seconds.unwrap_or_default();
+        errors.extend(path.child("minReadySeconds").negative(seconds));
+        let no_pods = PodTemplateSpec::default();
+        let pods = spec.template.as_ref().unwrap_or(&no_pods);
+        errors.extend(template::validate_selected_template(&spec.selector, pods, &path));
+        errors
+    }
+
+    fn validate_update(&self, new: &ReplicaSet, old: &ReplicaSet) -> FieldErrors {
+        let path = Path::new("spec").child("selector");
+        let selectors = (new.spec.as_ref(), old.spec.as_ref());
+        let (Some(new), Some(old)) = selectors else { return Vec::new() };
+        path.immutable(&new.selector, &old.selector).into_iter().collect()
+    }
+
+    fn validate_status_update(&self, new: &ReplicaSet, _old: &ReplicaSet) -> FieldErrors {
+        let Some(status) = &new.status else { return Vec::new() };
+        let counts = [
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
+        ];
+        let path = Path::new("status");
+        template::validate_counts(status.replicas, status.observed_generation, &counts, &path)
     }
 
     fn fields(&self, set: &ReplicaSet) -> Vec<(&'static str, String)> {
@@ -59,8 +98,9 @@ impl Strategy for ReplicaSets {
 
     fn cells(&self, set: &ReplicaSet, now: Timestamp) -> Vec<Cell> {
         let metadata = &set.metadata;
-        let spec = set.spec.clone().unwrap_or_default();
-        let status = set.status.clone().unwrap_or_default();
+        let (no_spec, no_status) = (ReplicaSetSpec::default(), ReplicaSetStatus::default());
+        let spec = set.spec.as_ref().unwrap_or(&no_spec);
+        let status = set.status.as_ref().unwrap_or(&no_status);
         let (names, images) = template::containers_and_images(spec.template.as_ref());
         vec![
             columns::name(metadata),
@@ -84,3 +124,6 @@ impl Strategy for ReplicaSets {
         set.spec.get_or_insert_default().replicas = Some(replicas);
     }
 }
+
+#[cfg(test)]
+mod tests;

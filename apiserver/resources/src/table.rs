@@ -93,6 +93,9 @@ pub struct Resource {
     pub names: NameRule,
     /// Set when the objects are those of another resource in another form.
     pub shared: Option<SharedStorage>,
+    /// Text for the `Warning:` header of every request, reads too; the strategy's warnings do not
+    /// repeat it.
+    pub deprecation: Option<&'static str>,
     /// Behaviour.
     pub strategy: &'static dyn ErasedStrategy,
 }
@@ -138,6 +141,7 @@ static ROWS: &[Resource] = &[
         subresources: &[Subresource::Status, Subresource::Finalize],
         names: NameRule::DnsLabel,
         shared: None,
+        deprecation: None,
         strategy: &Namespaces,
     },
     Resource {
@@ -152,6 +156,7 @@ static ROWS: &[Resource] = &[
         subresources: &[Subresource::Status],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &Nodes,
     },
     Resource {
@@ -174,6 +179,7 @@ static ROWS: &[Resource] = &[
         ],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &Pods,
     },
     Resource {
@@ -188,6 +194,7 @@ static ROWS: &[Resource] = &[
         subresources: &[Subresource::Status],
         names: NameRule::DnsLabel,
         shared: None,
+        deprecation: None,
         strategy: &Services,
     },
     Resource {
@@ -202,6 +209,9 @@ static ROWS: &[Resource] = &[
         subresources: &[],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: Some(
+            "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        ),
         strategy: &EndpointsStrategy,
     },
     Resource {
@@ -216,6 +226,7 @@ static ROWS: &[Resource] = &[
         subresources: &[],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &ConfigMaps,
     },
     Resource {
@@ -230,6 +241,7 @@ static ROWS: &[Resource] = &[
         subresources: &[],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &Secrets,
     },
     Resource {
@@ -244,6 +256,7 @@ static ROWS: &[Resource] = &[
         subresources: &[],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &ServiceAccounts,
     },
     Resource {
@@ -258,6 +271,7 @@ static ROWS: &[Resource] = &[
         subresources: &[],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &Events,
     },
     Resource {
@@ -277,6 +291,7 @@ static ROWS: &[Resource] = &[
             to_stored: convert::json_to_core,
             from_stored: convert::json_from_core,
         }),
+        deprecation: None,
         strategy: &NewEvents,
     },
     Resource {
@@ -291,6 +306,7 @@ static ROWS: &[Resource] = &[
         subresources: &[Subresource::Status, Subresource::Scale],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &Deployments,
     },
     Resource {
@@ -305,6 +321,7 @@ static ROWS: &[Resource] = &[
         subresources: &[Subresource::Status, Subresource::Scale],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &ReplicaSets,
     },
     Resource {
@@ -319,6 +336,7 @@ static ROWS: &[Resource] = &[
         subresources: &[],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &EndpointSlices,
     },
     Resource {
@@ -333,6 +351,7 @@ static ROWS: &[Resource] = &[
         subresources: &[],
         names: NameRule::DnsSubdomain,
         shared: None,
+        deprecation: None,
         strategy: &Leases,
     },
 ];

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::is_sidecar;
 use crate::columns::{self, Cell, Column, NONE};
 use crate::duration::since;
 
@@ -135,6 +136,7 @@ impl Summary {
                 self.ready += usize::from(container.ready);
                 continue;
             }
+            self.initializing = true;
             self.reason =
                 init_reason(container).unwrap_or_else(|| format!("Init:{position}/{}", init.len()));
             break;
@@ -207,11 +209,6 @@ fn has_condition(status: &PodStatus, kind: &str) -> bool {
     conditions.find(|c| c.type_ == kind).is_some_and(|c| c.status == "True")
 }
 
-/// An init container that keeps running beside the others.
-fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
 fn state(container: &ContainerStatus) -> Option<&ContainerState> {
     container.state.as_ref()
 }
@@ -223,3 +220,6 @@ fn terminated(container: &ContainerStatus) -> Option<&ContainerStateTerminated> 
 fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
     state(container)?.waiting.as_ref()?.reason.as_deref().filter(|r| !r.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

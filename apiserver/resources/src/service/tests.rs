@@ -197,6 +197,7 @@ fn an_address_cannot_be_changed() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn bad_services_are_refused_in_upstreams_words() {
     let cases = [
         (json!({}), vec!["spec.ports: Required value"]),

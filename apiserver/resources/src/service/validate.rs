@@ -255,11 +255,11 @@ fn traffic_policies(service: &Service, spec: &ServiceSpec, path: &Path) -> Field
 }
 
 fn health_check_port(service: &Service, spec: &ServiceSpec, path: &Path) -> FieldErrors {
+    let needed = super::needs_health_check_node_port(service);
     match spec.health_check_node_port.unwrap_or_default() {
+        0 if needed => vec![path.required("")],
         0 => Vec::new(),
-        port if super::needs_health_check_node_port(service) => {
-            path.invalid_for_each(port, names::port_number(port))
-        }
+        port if needed => path.invalid_for_each(port, names::port_number(port)),
         port => vec![path.invalid(
             port,
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",

@@ -135,11 +135,10 @@ pub(super) fn validate_change(new: &Service, old: &Service, path: &Path) -> Fiel
         return Vec::new();
     }
     let mut errors = FieldErrors::new();
-    let (new_spec, old_spec) =
-        (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+    let (Some(new_spec), Some(old_spec)) = (&new.spec, &old.spec) else { return errors };
     errors.extend(first_stays(
-        list(&new_spec),
-        list(&old_spec),
+        list(new_spec),
+        list(old_spec),
         &path.child("clusterIPs").index(0),
         "primary clusterIP can not be unset",
     ));
