@@ -1,0 +1,122 @@
+//! `minictl up`, the cluster of one machine, and a lab's `--uplink`. The machine is a network
+//! namespace that the test makes, so that the real one's network is left alone.
+
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{Answer, can_run_labs, finish, minictl, run, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A machine with one address, and a neighbour that it can reach.
+struct Machine {
+    name: String,
+    state: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new(name: &str) -> Self {
+        let machine = Self { name: name.to_owned(), state: tempfile::tempdir().expect("a folder") };
+        let neighbour = machine.neighbour();
+        for line in [
+            format!("netns add {name}"),
+            format!("netns add {neighbour}"),
+            format!("link add eth0 netns {name} type veth peer name eth0 netns {neighbour}"),
+            format!("-n {name} link set lo up"),
+            format!("-n {name} link set eth0 up"),
+            format!("-n {name} addr add 198.51.100.2/24 dev eth0"),
+            format!("-n {name} route add default via 198.51.100.1"),
+            format!("-n {neighbour} link set lo up"),
+            format!("-n {neighbour} link set eth0 up"),
+            format!("-n {neighbour} addr add 198.51.100.1/24 dev eth0"),
+        ] {
+            let _ = run("ip", &line.split(' ').collect::<Vec<_>>()).ok();
+        }
+        machine
+    }
+
+    fn neighbour(&self) -> String {
+        format!("{}-next", self.name)
+    }
+
+    fn minictl(&self, args: &[&str]) -> Answer {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(minictl());
+        command.env("MINICTL_STATE_DIR", self.state.path()).env_remove("KUBECONFIG");
+        finish(command, args, None)
+    }
+
+    fn shell(&self, text: &str) -> String {
+        run("ip", &["netns", "exec", &self.name, "sh", "-c", text]).ok()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Whatever a failed test left running must not outlive its network.
+        let _ = self.minictl(&["down"]);
+        let _ = self.minictl(&["lab", "down", "up"]);
+        for name in [self.neighbour(), self.name.clone()] {
+            let _ = run("ip", &["netns", "del", &name]);
+        }
+    }
+}
+
+#[test]
+fn one_machine_is_a_cluster_and_is_left_as_it_was() {
+    if !can_run_labs() {
+        return;
+    }
+    let machine = Machine::new("mini-test");
+    let network = "ip -o link | cut -d' ' -f2 | cut -d@ -f1; ip route; nft list tables";
+    let before = machine.shell(network);
+    let up = machine.minictl(&["up", "--node-name", "alone"]).ok();
+    assert!(up.contains("node alone at 198.51.100.2"), "{up}");
+    assert_eq!(machine.minictl(&["up"]).ok(), "the cluster of this machine is up\n");
+    assert_eq!(machine.minictl(&["get", "nodes", "-o", "name"]).ok(), "node/alone\n");
+    let _ = machine.minictl(&["create", "deployment", "web", "--image=nginx"]).ok();
+    let _ = machine.minictl(&["expose", "deployment", "web", "--port=80", "--type=NodePort"]).ok();
+    let _ = machine.minictl(&["rollout", "status", "deployment/web", "--timeout=60s"]).ok();
+    let path = "jsonpath={.spec.ports[0].nodePort}";
+    let port = machine.minictl(&["get", "svc", "web", "-o", path]).ok();
+    let url = format!("http://198.51.100.2:{port}");
+    wait_for("the neighbour to reach the node port", LIMIT, || {
+        let neighbour = machine.neighbour();
+        let answer = run("ip", &["netns", "exec", &neighbour, "curl", "-s", "-m", "2", &url]);
+        if answer.out.contains("Welcome to nginx!") { Ok(()) } else { Err(answer.to_string()) }
+    });
+    let down = machine.minictl(&["down"]).ok();
+    assert_eq!(down, "the cluster is down: nothing of it is left\n");
+    assert_eq!(machine.shell(network), before);
+    let left: Vec<_> = std::fs::read_dir(machine.state.path()).into_iter().flatten().collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+#[test]
+fn a_lab_is_closed_unless_it_has_an_uplink() {
+    if !can_run_labs() {
+        return;
+    }
+    let machine = Machine::new("mini-uplink");
+    let reach = ["lab", "exec", "up/node-1", "--", "curl", "-s", "-m", "2", "198.51.100.1:8000"];
+    let neighbour = machine.neighbour();
+    let mut server = Command::new("ip")
+        .args(["netns", "exec", &neighbour, "busybox", "httpd", "-f", "-p", "8000", "-h", "/etc"])
+        .spawn()
+        .expect("busybox is installed");
+    for (uplink, reached) in [(false, false), (true, true)] {
+        let mut up =
+            vec!["lab", "up", "up", "--nodes", "1", "--no-images", "--network", "192.168.67.0/24"];
+        if uplink {
+            up.push("--uplink");
+        }
+        let _ = machine.minictl(&up).ok();
+        // busybox answers 404 for a folder without an index: an answer all the same.
+        let answer = machine.minictl(&reach);
+        assert_eq!(answer.code == 0, reached, "uplink {uplink}: {answer}");
+        let _ = machine.minictl(&["lab", "down", "up"]).ok();
+        assert_eq!(machine.shell("nft list tables; cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+    }
+    server.kill().expect("the server is ours");
+    server.wait().expect("the server ends");
+}
