@@ -27,7 +27,7 @@ pub(crate) struct NodeFacts {
 
 /// A reference that the downward API does not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FieldError {
+pub(crate) enum FieldError {
     /// A path that leads nowhere.
     #[error("unsupported fieldPath: {path}")]
     Path {

@@ -19,7 +19,7 @@ use crate::downward::{self, FieldError, NodeFacts};
 
 /// Why a variable has no value. The texts are kubelet's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EnvError {
+pub(crate) enum EnvError {
     /// A ConfigMap that is referred to does not exist.
     #[error("configmap \"{name}\" not found")]
     NoConfigMap {

@@ -12,6 +12,7 @@ mod store;
 
 use std::path::PathBuf;
 
+pub(crate) use import::ensure_namespace;
 pub use import::import_image;
 pub(crate) use reference::normalize;
 pub(crate) use store::{Image, ListedImage, list_images, lookup};

@@ -7,6 +7,7 @@
 //! mount, cgroup and container lies under names of our own. Deliberately not here: Services
 //! (netd), the API (apiserver).
 
+mod agent;
 mod config;
 mod downward;
 mod env;
@@ -14,17 +15,24 @@ mod image;
 mod log;
 mod node;
 mod pod;
+mod probe;
 mod quantity;
 mod recorder;
+mod remove;
 mod runtime;
 mod sandbox;
 mod spec;
+mod streams;
+mod tunnel;
 mod volumes;
 
+pub use agent::{AgentError, run};
 pub use config::Config;
 pub use image::{ImageError, import_image};
 pub use log::pod_log;
+pub use remove::{Leftovers, RemoveError, remove_all};
 pub use runtime::RuntimeError;
+pub use sandbox::SandboxError;
 
 /// An error with all of its causes on one line, for logs and statuses.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {

@@ -19,7 +19,7 @@ use containerd_client::services::v1::{
 };
 use tonic::{Request, transport::Channel};
 
-pub(crate) use containers::{ContainerSummary, NewContainer};
+pub(crate) use containers::NewContainer;
 pub(crate) use tasks::{ExecRequest, Exit, Stdio, TaskState};
 
 /// The snapshotter of every container and image.
@@ -81,6 +81,12 @@ impl RuntimeError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(tonic::Code::NotFound)
+    }
+
+    /// Whether containerd said that the thing exists already.
+    #[must_use]
+    pub fn is_already_there(&self) -> bool {
+        self.code() == Some(tonic::Code::AlreadyExists)
     }
 
     /// Whether containerd itself is away, so that the same call may succeed later.

@@ -119,6 +119,11 @@ pub(crate) fn on_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
 }
 
+/// The same, of a pod whose spec is not at hand: it has a sandbox, but no address of its own.
+pub(crate) fn on_host_network_record(record: &crate::pod::PodRecord) -> bool {
+    record.sandbox.as_ref().is_some_and(|sandbox| sandbox.ip.is_none())
+}
+
 /// Pins the network namespace of this thread, the node's own, so that containers can join it
 /// whatever namespace containerd itself runs in.
 pub(crate) fn pin_host_network(state_dir: &Path) -> Result<PathBuf, SandboxError> {

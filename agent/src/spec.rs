@@ -59,7 +59,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// Why a container has no spec. The texts are kubelet's where it has one.
 #[derive(Debug, thiserror::Error)]
-pub enum SpecError {
+pub(crate) enum SpecError {
     /// Neither the pod nor the image says what to run.
     #[error("no command specified")]
     NoCommand,

@@ -31,7 +31,7 @@ use crate::{
 
 /// Why a volume is not there. The texts are kubelet's where it has one.
 #[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
+pub(crate) enum VolumeError {
     /// Something the volume is made of is missing.
     #[error("MountVolume.SetUp failed for volume {volume:?} : {reason}")]
     SetUp {

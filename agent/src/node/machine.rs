@@ -1,6 +1,6 @@
 //! What the machine is and has, read once at the start.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use crate::spec::OomFacts;
 
@@ -49,11 +49,6 @@ impl Machine {
     pub(crate) fn oom(&self) -> OomFacts {
         OomFacts { memory: self.memory, floor: self.oom_floor }
     }
-}
-
-/// Whether this machine has only the unified cgroup hierarchy.
-pub(crate) fn is_cgroup_v2() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 fn memory(meminfo: &str) -> i64 {

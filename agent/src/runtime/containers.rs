@@ -12,7 +12,7 @@ use containerd_client::{
         container::Runtime,
         containers_client::ContainersClient,
         snapshots::{
-            MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
+            PrepareSnapshotRequest, RemoveSnapshotRequest, ViewSnapshotRequest,
             snapshots_client::SnapshotsClient,
         },
     },
@@ -35,15 +35,6 @@ pub(crate) struct NewContainer<'a> {
     /// How to run it.
     pub(crate) spec: &'a Spec,
     /// Labels that tell us later whose it is.
-    pub(crate) labels: HashMap<String, String>,
-}
-
-/// A container as the list shows it.
-#[derive(Debug, Clone)]
-pub(crate) struct ContainerSummary {
-    /// Its id.
-    pub(crate) id: String,
-    /// Its labels.
     pub(crate) labels: HashMap<String, String>,
 }
 
@@ -107,27 +98,36 @@ impl Containerd {
         Ok(())
     }
 
-    /// Every container of this namespace.
-    pub(crate) async fn list_containers(&self) -> Result<Vec<ContainerSummary>, RuntimeError> {
+    /// The ids of all containers of this namespace.
+    pub(crate) async fn list_containers(&self) -> Result<Vec<String>, RuntimeError> {
         let answer = self
             .containers()
             .list(self.request(ListContainersRequest { filters: Vec::new() }))
             .await
             .map_err(call("list", "containers"))?;
-        let summary = |c: Container| ContainerSummary { id: c.id, labels: c.labels };
-        Ok(answer.into_inner().containers.into_iter().map(summary).collect())
+        Ok(answer.into_inner().containers.into_iter().map(|container| container.id).collect())
+    }
+
+    async fn container(&self, id: &str) -> Result<Container, RuntimeError> {
+        let get = self.request(GetContainerRequest { id: id.to_owned() });
+        let answer = self.containers().get(get).await.map_err(call("read container", id))?;
+        Ok(answer.into_inner().container.unwrap_or_default())
+    }
+
+    /// The labels a container was made with.
+    pub(crate) async fn container_labels(
+        &self,
+        id: &str,
+    ) -> Result<HashMap<String, String>, RuntimeError> {
+        Ok(self.container(id).await?.labels)
     }
 
     /// The spec a container was made with.
     pub(crate) async fn container_spec(&self, id: &str) -> Result<Spec, RuntimeError> {
-        let op = "read container";
-        let answer = self
-            .containers()
-            .get(self.request(GetContainerRequest { id: id.to_owned() }))
-            .await
-            .map_err(call(op, id))?;
-        let spec = answer.into_inner().container.and_then(|c| c.spec).ok_or_else(|| {
-            RuntimeError::Incomplete { op, subject: id.to_owned(), missing: "a spec" }
+        let spec = self.container(id).await?.spec.ok_or_else(|| RuntimeError::Incomplete {
+            op: "read container",
+            subject: id.to_owned(),
+            missing: "a spec",
         })?;
         serde_json::from_slice(&spec.value)
             .map_err(|source| RuntimeError::Spec { subject: id.to_owned(), source })
@@ -149,11 +149,25 @@ impl Containerd {
         tolerate_missing(answer.map(|_| ()).map_err(call("remove snapshot", key)))
     }
 
-    /// The mounts of an existing snapshot.
-    pub(crate) async fn snapshot_mounts(&self, key: &str) -> Result<Vec<Mount>, RuntimeError> {
-        let mounts = MountsRequest { snapshotter: SNAPSHOTTER.to_owned(), key: key.to_owned() };
-        let answer = self.snapshots().mounts(self.request(mounts)).await;
-        Ok(answer.map_err(call("read the mounts of", key))?.into_inner().mounts)
+    /// The folders of an image's layers, as the mounts of a view that is removed again.
+    pub(crate) async fn view_mounts(
+        &self,
+        key: &str,
+        chain_id: &str,
+    ) -> Result<Vec<Mount>, RuntimeError> {
+        let view = ViewSnapshotRequest {
+            snapshotter: SNAPSHOTTER.to_owned(),
+            key: key.to_owned(),
+            parent: chain_id.to_owned(),
+            labels: HashMap::new(),
+        };
+        self.leased("view", async |leased: Self| {
+            let answer = leased.snapshots().view(leased.request(view)).await;
+            let mounts = answer.map_err(call("look into image", chain_id))?.into_inner().mounts;
+            leased.remove_snapshot(key).await?;
+            Ok(mounts)
+        })
+        .await
     }
 }
 

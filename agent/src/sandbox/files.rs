@@ -14,7 +14,6 @@ use super::{PodFolder, SandboxError, file_error, on_host_network};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DnsFacts<'a> {
     pub(crate) node_name: &'a str,
-    pub(crate) node_ip: IpAddr,
     pub(crate) cluster_dns: &'a [IpAddr],
     pub(crate) cluster_domain: &'a str,
 }
@@ -212,7 +211,6 @@ mod tests {
     fn resolver(spec: Value) -> String {
         let dns = DnsFacts {
             node_name: "node-1",
-            node_ip: "192.168.56.70".parse().unwrap(),
             cluster_dns: &["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local",
         };

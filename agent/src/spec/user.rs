@@ -127,6 +127,7 @@ pub(crate) fn read_accounts(mounts: &[Mount]) -> Accounts {
 /// The folders that a mount is stacked of, top first.
 fn layers(mounts: &[Mount]) -> Vec<PathBuf> {
     let Some(mount) = mounts.first() else { return Vec::new() };
+    // An image of one layer is a bind mount of its folder.
     if mount.r#type != "overlay" {
         return vec![PathBuf::from(&mount.source)];
     }
