@@ -42,7 +42,7 @@ pub struct Apply {
     #[arg(long, default_value = "kubectl-client-side-apply", hide_default_value = true)]
     pub field_manager: String,
     /// What the server does about unknown fields: strict, warn or ignore
-    #[arg(long, default_value = "strict", num_args = 0..=1, default_missing_value = "strict")]
+    #[arg(long, default_value = "strict", num_args = 0..=1, require_equals = true, default_missing_value = "strict")]
     pub validate: String,
     /// Accepted as kubectl does
     #[arg(long, hide = true)]

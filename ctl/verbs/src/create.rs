@@ -38,7 +38,7 @@ pub struct Create {
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     pub selector: String,
     /// What the server does about unknown fields: strict, warn or ignore
-    #[arg(long, default_value = "strict", num_args = 0..=1, default_missing_value = "strict")]
+    #[arg(long, default_value = "strict", num_args = 0..=1, require_equals = true, default_missing_value = "strict")]
     pub validate: String,
 }
 
@@ -82,7 +82,7 @@ pub struct Generator<T: clap::Args> {
     #[arg(long)]
     pub(crate) save_config: bool,
     /// Accepted as kubectl does
-    #[arg(long, default_value = "strict", num_args = 0..=1, default_missing_value = "strict",
+    #[arg(long, default_value = "strict", num_args = 0..=1, require_equals = true, default_missing_value = "strict",
           hide = true)]
     pub(crate) validate: String,
 }

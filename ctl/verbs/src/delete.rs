@@ -37,7 +37,7 @@ pub struct Delete {
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
     /// background, orphan or foreground: what becomes of the objects that this one owns
-    #[arg(long, default_value = "background", num_args = 0..=1,
+    #[arg(long, default_value = "background", num_args = 0..=1, require_equals = true,
           default_missing_value = "background")]
     pub cascade: String,
     /// Seconds given to the resource to end gracefully; 1 is immediate, 0 needs --force
@@ -63,7 +63,7 @@ pub struct Delete {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub output: String,
     /// "client" only prints what would be deleted, "server" asks without deleting
-    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "client")]
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     pub dry_run: DryRun,
 }
 

@@ -5,9 +5,12 @@
 //! Deliberately not here: raw mode (see `terminal`).
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{Read, Write};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
 
 use crate::error::Error;
 
@@ -31,7 +34,7 @@ impl Io {
         Io {
             out: Box::new(std::io::stdout()),
             err: Box::new(std::io::stderr()),
-            input: Box::new(tokio::io::stdin()),
+            input: Box::new(standard_input()),
             interactive: std::io::stdin().is_terminal(),
         }
     }
@@ -74,4 +77,33 @@ impl Io {
         self.input.read_to_end(&mut all).await.map_err(Error::ReadInput)?;
         Ok(all)
     }
+}
+
+/// Standard input on a thread of its own, started by the first read. The runtime's own reader sits
+/// in its thread pool, which the runtime waits for when it ends: `exec` would then hang until the
+/// person presses a key once more.
+fn standard_input() -> impl AsyncRead + Send + Unpin {
+    let mut receiver = None;
+    StreamReader::new(futures::stream::poll_fn(move |cx| {
+        receiver.get_or_insert_with(spawn_reader).poll_recv(cx)
+    }))
+}
+
+fn spawn_reader() -> mpsc::Receiver<std::io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            let piece = match std::io::stdin().lock().read(&mut buffer) {
+                Ok(0) => return,
+                Ok(n) => Ok(Bytes::copy_from_slice(&buffer[..n])),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => Err(e),
+            };
+            if sender.blocking_send(piece).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }

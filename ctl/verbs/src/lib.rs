@@ -18,6 +18,7 @@ mod edit_value;
 pub mod error;
 pub mod exec;
 pub mod expose;
+mod flags;
 pub mod get;
 pub mod io;
 pub mod label;
@@ -50,6 +51,7 @@ use session::Settings;
 
 /// A client verb.
 #[derive(clap::Subcommand, Clone, Debug)]
+#[command(mut_subcommands(flags::switches_with_values))]
 pub enum Verb {
     /// Display one or many resources
     Get(get::Get),

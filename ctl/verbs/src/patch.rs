@@ -114,7 +114,7 @@ pub struct Replace {
     #[arg(long)]
     pub save_config: bool,
     /// What the server does about unknown fields: strict, warn or ignore
-    #[arg(long, default_value = "strict", num_args = 0..=1, default_missing_value = "strict")]
+    #[arg(long, default_value = "strict", num_args = 0..=1, require_equals = true, default_missing_value = "strict")]
     pub validate: String,
 }
 

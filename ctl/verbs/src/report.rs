@@ -44,7 +44,7 @@ pub struct Output {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub output: String,
     /// "client" only prints the object that would be sent, "server" sends it without storing it
-    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "client")]
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     pub dry_run: DryRun,
     /// Keep managedFields in json and yaml output
     #[arg(long)]

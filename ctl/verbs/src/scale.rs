@@ -38,7 +38,7 @@ pub struct Scale {
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub output: String,
     /// "client" only says what would be scaled, "server" asks without storing
-    #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "client")]
+    #[arg(long, value_enum, default_value_t, num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     pub dry_run: DryRun,
     /// Accepted as kubectl does
     #[arg(long, default_value = "0s", hide = true)]
