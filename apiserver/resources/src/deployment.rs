@@ -84,6 +84,11 @@ impl Strategy for Deployments {
         validate::status(new, old)
     }
 
+    fn warnings(&self, deployment: &Deployment) -> Vec<String> {
+        let pods = deployment.spec.as_ref().map(|s| &s.template);
+        template::template_warnings(&deployment.metadata, pods)
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }

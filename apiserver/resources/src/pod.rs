@@ -12,13 +12,14 @@ mod qos;
 mod status;
 mod update;
 pub(crate) mod validate;
+pub(crate) mod warnings;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::columns::{Cell, Column};
 use crate::equality::same;
-use crate::field::FieldErrors;
+use crate::field::{FieldErrors, Path};
 use crate::strategy::Strategy;
 
 pub use qos::qos_class;
@@ -63,6 +64,13 @@ impl Strategy for Pods {
 
     fn validate_status_update(&self, new: &Pod, old: &Pod) -> FieldErrors {
         status::validate(new, old)
+    }
+
+    fn warnings(&self, pod: &Pod) -> Vec<String> {
+        let name = warnings::of_name(pod.metadata.name.as_deref(), "the Pod's hostname");
+        let spec = pod.spec.as_ref();
+        let spec = spec.map(|s| warnings::of_spec(s, &Path::new("spec"))).unwrap_or_default();
+        name.into_iter().chain(spec).collect()
     }
 
     fn fields(&self, pod: &Pod) -> Vec<(&'static str, String)> {

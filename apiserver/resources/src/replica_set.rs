@@ -87,6 +87,11 @@ impl Strategy for ReplicaSets {
         template::validate_counts(status.replicas, status.observed_generation, &counts, &path)
     }
 
+    fn warnings(&self, set: &ReplicaSet) -> Vec<String> {
+        let pods = set.spec.as_ref().and_then(|s| s.template.as_ref());
+        template::template_warnings(&set.metadata, pods)
+    }
+
     fn fields(&self, set: &ReplicaSet) -> Vec<(&'static str, String)> {
         let replicas = set.status.as_ref().map_or(0, |s| s.replicas);
         vec![("status.replicas", replicas.to_string())]

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::field::{FieldErrors, Path};
 use crate::labels::{is_empty, matches, selector_query, validate_selector};
-use crate::pod::validate;
+use crate::pod::{validate, warnings};
 
 /// Checks selector and template: the pods of the template must be the selected ones.
 ///
@@ -43,6 +43,18 @@ pub(crate) fn validate_selected_template(
         errors.push(path.child("activeDeadlineSeconds").forbidden(detail));
     }
     errors
+}
+
+/// Warnings about the name of an owner of pods and about its template.
+pub(crate) fn template_warnings(
+    metadata: &ObjectMeta,
+    template: Option<&PodTemplateSpec>,
+) -> Vec<String> {
+    let path = Path::new("spec").child("template").child("spec");
+    let spec = template.and_then(|t| t.spec.as_ref());
+    let of_spec = spec.map(|s| warnings::of_spec(s, &path)).unwrap_or_default();
+    let name = warnings::of_name(metadata.name.as_deref(), "Pod names and hostnames");
+    name.into_iter().chain(of_spec).collect()
 }
 
 /// Checks counts of a status: none negative, none greater than `replicas`.
