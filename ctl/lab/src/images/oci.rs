@@ -64,7 +64,10 @@ pub(super) fn write(image: &Image<'_>, root: &Path, target: &Path) -> Result<()>
         "layers": [layer.descriptor(LAYER)],
     }))?);
     let mut descriptor = manifest.descriptor(MANIFEST);
-    descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": image.reference});
+    descriptor["annotations"] = json!({
+        "io.containerd.image.name": image.reference,
+        "org.opencontainers.image.ref.name": image.reference,
+    });
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]});
 
     let mut archive = Builder::new(File::create(target)?);
