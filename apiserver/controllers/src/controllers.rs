@@ -206,3 +206,6 @@ pub(crate) async fn ready(context: &Context) -> bool {
     };
     context.stop.run_until_cancelled(all).await.is_some()
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,12 +17,12 @@ mod scale;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::api::{self, Api};
 use crate::cache::{Change, Key};
+use crate::clock;
 use crate::controllers::{self, Context};
 use crate::meta;
 use crate::queue::Queue;
@@ -119,7 +119,7 @@ async fn reconcile(api: &Api, view: &View, key: &Key) -> Result<Recheck, api::Er
     } else {
         Vec::new()
     };
-    let now = Timestamp::now();
+    let now = clock::now();
     let plan = plan::plan(&deployment, &sets, &pods, now);
     for write in plan.writes {
         let creates = matches!(&write, Write::Create(Object::ReplicaSet(_)));

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Api;
+use crate::clock;
 use crate::meta::{self, Held};
 
 /// Occurrences that may wait to be written.
@@ -118,7 +119,7 @@ pub(crate) async fn write_all(
             occurrence = taken.recv() => occurrence,
         };
         let Some(occurrence) = occurrence else { return };
-        let Some(posting) = ledger.note(&occurrence, Timestamp::now()) else { continue };
+        let Some(posting) = ledger.note(&occurrence, clock::now()) else { continue };
         let written = match &posting {
             Posting::First(event) => api.create_event(event).await,
             Posting::Again { event, .. } => match api.count_event(event).await {

@@ -18,6 +18,7 @@
 mod api;
 mod cache;
 mod census;
+mod clock;
 mod controllers;
 mod deployment;
 mod endpoints;
@@ -40,5 +41,8 @@ mod selector;
 mod view;
 mod worker;
 mod write;
+
+#[cfg(test)]
+mod fake;
 
 pub use controllers::{Config, Error, ResourceId, run};

@@ -17,7 +17,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::{self, Api};
 use crate::cache::Key;
-use crate::census::{self, Census};
+use crate::census::Census;
+use crate::clock;
 use crate::controllers::{self, Config, Context, ResourceId};
 use crate::meta;
 use crate::queue::Queue;
@@ -106,7 +107,7 @@ async fn reconcile(
         api.execute(Write::Finalize(Box::new(finalized(&namespace)))).await?;
         return Ok(None);
     }
-    if let Some(write) = report(&namespace, &left, Timestamp::now()) {
+    if let Some(write) = report(&namespace, &left, clock::now()) {
         api.execute(write).await?;
     }
     Ok(Some(recheck))

@@ -14,12 +14,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::time::Instant;
 
 use crate::api::{self, Api};
 use crate::cache::{Change, Key};
+use crate::clock;
 use crate::controllers::{self, Config, Context};
 use crate::event::{Occurrence, Severity};
 use crate::meta;
@@ -184,7 +184,7 @@ fn announce(api: &Api, change: &Change<Node>) {
 impl Monitor {
     async fn judge(&self, name: &str) -> Result<Recheck, api::Error> {
         let Some(node) = self.view.nodes.get(&Key::new("", name)) else { return Ok(None) };
-        let now = Timestamp::now();
+        let now = clock::now();
         let grace = if plan::has_reported(&node) { self.grace } else { self.startup_grace };
         let silence = self.pulse.silence(name);
         let silent = silence >= grace;
@@ -220,7 +220,7 @@ impl Monitor {
         let Some(pod) = self.view.pods.get(key) else { return Ok(None) };
         let node = pod::node_name(&pod).and_then(|name| self.view.nodes.get(&Key::new("", name)));
         let plan: Plan = match node {
-            Some(node) => evict::plan(&pod, &node, Timestamp::now()),
+            Some(node) => evict::plan(&pod, &node, clock::now()),
             None => Plan::default(),
         };
         self.api.run(plan).await

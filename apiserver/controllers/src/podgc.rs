@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::api::{self, Api};
 use crate::cache::Key;
+use crate::clock;
 use crate::controllers::{self, Context};
 use crate::meta;
 use crate::pod;
@@ -86,7 +87,7 @@ async fn reconcile(api: &Api, view: &View, subject: &Subject) -> Result<Recheck,
         Subject::Pod(key) => {
             let Some(pod) = view.pods.get(key) else { return Ok(None) };
             let node = pod::node_name(&pod).and_then(|name| view.nodes.get(&Key::new("", name)));
-            api.run(plan_pod(&pod, node.as_deref(), Timestamp::now())).await
+            api.run(plan_pod(&pod, node.as_deref(), clock::now())).await
         }
         Subject::Missing(node) => {
             let key = Key::new("", node.clone());
@@ -95,7 +96,7 @@ async fn reconcile(api: &Api, view: &View, subject: &Subject) -> Result<Recheck,
             }
             for pod in view.pods.all().iter().filter(|pod| pod::node_name(pod) == Some(node)) {
                 let why = Some("PodGC: node no longer exists");
-                api.run(Plan::of(fail_and_remove(pod, why, Timestamp::now()))).await?;
+                api.run(Plan::of(fail_and_remove(pod, why, clock::now()))).await?;
             }
             Ok(None)
         }

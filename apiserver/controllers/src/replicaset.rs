@@ -13,12 +13,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::api::{self, Api};
 use crate::cache::{Cache, Change, Key};
+use crate::clock;
 use crate::controllers::{self, Context};
 use crate::event::{Occurrence, Severity};
 use crate::meta;
@@ -96,7 +96,7 @@ async fn reconcile(api: &Api, view: &View, key: &Key) -> Result<Recheck, api::Er
     let related = view.replica_sets.in_namespace(&key.namespace);
     let mut failure = None;
     let mut error = None;
-    match plan::manage(&set, &pods, &related, BURST, Timestamp::now()) {
+    match plan::manage(&set, &pods, &related, BURST, clock::now()) {
         plan::Step::Nothing => {}
         plan::Step::Create(pod, count) => {
             if let Err(refused) = create(api, &set, &pod, count).await {
@@ -111,7 +111,7 @@ async fn reconcile(api: &Api, view: &View, key: &Key) -> Result<Recheck, api::Er
             }
         }
     }
-    let now = Timestamp::now();
+    let now = clock::now();
     // Counted from what was there before: the new pods' own changes bring us back.
     let set = view.replica_sets.get(key).unwrap_or(set);
     if let Some(write) = plan::status(&set, &pods, failure.as_ref(), now) {

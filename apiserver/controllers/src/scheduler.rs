@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use crate::api::{self, Api};
 use crate::cache::{Change, Key};
+use crate::clock;
 use crate::controllers::{self, Context};
 use crate::meta;
 use crate::pod;
@@ -177,7 +177,7 @@ fn decide_one(
         cluster.place(&pod, node);
         assumed.by_uid.insert(uid.clone(), (pod.clone(), node.clone()));
     }
-    Some(Writes { uid, writes: decide::writes(&pod, &decision, Timestamp::now()) })
+    Some(Writes { uid, writes: decide::writes(&pod, &decision, clock::now()) })
 }
 
 async fn carry_out(

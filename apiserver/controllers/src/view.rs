@@ -140,17 +140,6 @@ macro_rules! kinds {
                     }
                 )*
             }
-
-            /// The metadata of an object, if the view holds its kind and the object.
-            #[cfg(test)]
-            pub(crate) fn find(&self, resource: &ResourceId, key: &Key) -> Option<Object> {
-                $(
-                    if *resource == $kind::resource() {
-                        return self.$cache.get(key).map(|object| Object::from((*object).clone()));
-                    }
-                )*
-                None
-            }
         }
     };
 }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::event;
-use super::plan::NO_EXECUTE;
+use super::plan::{NO_EXECUTE, NOT_READY, UNREACHABLE};
 use crate::event::Severity;
 use crate::meta;
 use crate::pod;
@@ -44,6 +44,10 @@ pub(super) fn plan(pod: &Pod, node: &Node, now: Timestamp) -> Plan {
     }
 }
 
+/// Seconds that a pod stays on a node that is not ready or unreachable when it says nothing about
+/// that (upstream: the admission plugin `DefaultTolerationSeconds` writes them into each pod).
+const UNSAID: i64 = 300;
+
 #[derive(Debug, PartialEq)]
 enum Deadline {
     Never,
@@ -58,11 +62,12 @@ fn deadline(pod: &Pod, taints: &[&Taint]) -> Deadline {
         pod::spec(pod).and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let mut shortest: Option<i64> = None;
     for taint in taints {
-        let Some(used) = tolerations.iter().find(|toleration| tolerates(toleration, taint)) else {
-            return Deadline::Now;
+        let seconds = match tolerations.iter().find(|toleration| tolerates(toleration, taint)) {
+            Some(used) => used.toleration_seconds,
+            None if [NOT_READY, UNREACHABLE].contains(&taint.key.as_str()) => Some(UNSAID),
+            None => return Deadline::Now,
         };
-        if let Some(seconds) = used.toleration_seconds {
-            let seconds = seconds.max(0);
+        if let Some(seconds) = seconds.map(|seconds| seconds.max(0)) {
             shortest = Some(shortest.map_or(seconds, |other| other.min(seconds)));
         }
     }
@@ -71,8 +76,8 @@ fn deadline(pod: &Pod, taints: &[&Taint]) -> Deadline {
     match since.min() {
         Some(since) => Timestamp::from_second(since.as_second().saturating_add(seconds))
             .map_or(Deadline::Never, Deadline::At),
-        // A taint without a time was put by hand: from now on is as good as any, but must not move.
-        None => Deadline::Now,
+        // The taint was just put by hand; `plan::taints` is about to note the time on it.
+        None => Deadline::Never,
     }
 }
 

@@ -131,6 +131,10 @@ pub(super) fn taints(node: &Node, cut_off: bool, now: Timestamp) -> Option<Write
             });
         }
     }
+    // Evictions count from here; `kubectl taint` does not note the time.
+    for taint in next.iter_mut().filter(|taint| taint.effect == NO_EXECUTE) {
+        taint.time_added.get_or_insert_with(|| meta::seconds(now));
+    }
     (next != held).then(|| Write::Patch {
         target: Target::of(node),
         subresource: None,
