@@ -56,7 +56,7 @@ pub fn three_way_merge(
     let (original, modified, current) = (object(original)?, object(modified)?, object(current)?);
     let additions = additions(diff_plain(&current, &modified));
     let mut patch = Value::Object(deletions(diff_plain(&original, &modified)));
-    json_patch::merge(&mut patch, &Value::Object(additions));
+    super::merge_into(&mut patch, &Value::Object(additions));
     keep_identity(&patch)?;
     Ok(patch)
 }

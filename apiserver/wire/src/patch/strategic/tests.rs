@@ -417,6 +417,27 @@ fn real_kinds_merge_by_their_keys() {
     );
 }
 
+/// The deepest values that the decoders let through fit a thread's stack.
+#[test]
+fn deep_values_do_not_exhaust_the_stack() {
+    let nested = |leaf: i64| {
+        let lists = (0..60).fold(json!(leaf), |inner, _| json!([inner]));
+        (0..60).fold(lists, |inner, _| json!({"a": inner}))
+    };
+    let (old, new) = (json!({"map": nested(1)}), json!({"map": nested(2)}));
+    assert_eq!(patched(&old, &new), Ok(new.clone()));
+    assert_eq!(computed(&old, &new), new);
+    assert_eq!(applied(&old, &new, &old), new);
+    let items = |leaf: i64| {
+        (0..60).fold(
+            json!({"name": "x", "map": {"v": leaf}}),
+            |inner, _| json!({"name": "x", "items": [inner]}),
+        )
+    };
+    assert_eq!(patched(&items(1), &items(2)), Ok(items(2)));
+    assert_eq!(patched(&items(1), &computed(&items(1), &items(2))), Ok(items(2)));
+}
+
 fn any_item() -> impl Strategy<Value = Value> {
     let scalars = proptest::collection::btree_set(0..5_i64, 0..4);
     let map = proptest::option::of(proptest::collection::btree_map("[a-c]", "[x-z]", 0..3));
