@@ -13,6 +13,7 @@ use crate::columns::{self, Cell, Column};
 use crate::equality::same;
 use crate::field::FieldErrors;
 use crate::labels::format_selector;
+use crate::omit;
 use crate::pod::defaults;
 use crate::strategy::Strategy;
 use crate::template;
@@ -41,10 +42,11 @@ impl Strategy for Deployments {
         spec.replicas.get_or_insert(1);
         spec.revision_history_limit.get_or_insert(10);
         spec.progress_deadline_seconds.get_or_insert(600);
-        spec.min_ready_seconds = spec.min_ready_seconds.filter(|&s| s != 0);
-        spec.paused = spec.paused.filter(|&set| set);
+        omit::zeros([&mut spec.min_ready_seconds]);
+        omit::noes([&mut spec.paused]);
         defaults::template(&mut spec.template);
         let strategy = spec.strategy.get_or_insert_default();
+        omit::empty_texts([&mut strategy.type_]);
         if strategy.type_.get_or_insert_with(|| ROLLING_UPDATE.to_owned()) == ROLLING_UPDATE {
             let quarter = || IntOrString::String("25%".to_owned());
             let rolling = strategy.rolling_update.get_or_insert_default();

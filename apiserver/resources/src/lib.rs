@@ -27,6 +27,7 @@ mod endpoints;
 mod equality;
 mod lease;
 mod node;
+mod omit;
 pub mod pod;
 mod replica_set;
 mod secret;

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Node;
 
 use crate::columns::{self, Cell, Column, NONE, UNKNOWN};
 use crate::field::FieldErrors;
+use crate::omit;
 use crate::pod::defaults::round;
 use crate::strategy::Strategy;
 
@@ -37,15 +38,17 @@ impl Strategy for Nodes {
 
     fn default(&self, node: &mut Node) {
         if let Some(spec) = &mut node.spec {
+            omit::noes([&mut spec.unschedulable]);
+            omit::empty_texts([&mut spec.pod_cidr]);
+            omit::empty_lists([&mut spec.pod_cidrs]);
             // Old clients know the singular field only.
             match (&spec.pod_cidr, spec.pod_cidrs.as_deref().unwrap_or_default()) {
-                (Some(range), []) if !range.is_empty() => {
+                (Some(range), []) => {
                     spec.pod_cidrs = Some(vec![range.clone()]);
                 }
                 (_, [first, ..]) => spec.pod_cidr = Some(first.clone()),
                 _ => {}
             }
-            spec.unschedulable = spec.unschedulable.filter(|&set| set);
         }
         default_status(node);
     }

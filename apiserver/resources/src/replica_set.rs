@@ -11,6 +11,7 @@ use crate::columns::{self, Cell, Column};
 use crate::equality::same;
 use crate::field::{FieldErrors, Path};
 use crate::labels::format_selector;
+use crate::omit;
 use crate::pod::defaults;
 use crate::strategy::Strategy;
 use crate::template;
@@ -35,7 +36,7 @@ impl Strategy for ReplicaSets {
     fn default(&self, set: &mut ReplicaSet) {
         let spec = set.spec.get_or_insert_default();
         spec.replicas.get_or_insert(1);
-        spec.min_ready_seconds = spec.min_ready_seconds.filter(|&s| s != 0);
+        omit::zeros([&mut spec.min_ready_seconds]);
         defaults::template(spec.template.get_or_insert_default());
     }
 

@@ -14,7 +14,9 @@ mod validate;
 mod warnings;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
+use k8s_openapi::api::core::v1::{
+    LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
+};
 
 use crate::columns::{Cell, Column};
 use crate::field::FieldErrors;
@@ -39,7 +41,8 @@ impl Strategy for Services {
     }
 
     fn prepare_create(&self, service: &mut Service) {
-        service.status = Some(ServiceStatus::default());
+        let load_balancer = Some(LoadBalancerStatus::default());
+        service.status = Some(ServiceStatus { load_balancer, conditions: None });
         lifecycle::on_create(service);
     }
 

@@ -2,7 +2,9 @@
 //!
 //! A kind implements [`Strategy`]; the pipeline sees [`ErasedStrategy`], which every strategy is.
 //! Order of calls on create: `decode`, `default`, `prepare_create`, `validate`, `warnings`;
-//! on update: `decode`, `default`, `prepare_update`, `validate`, `validate_update`, `warnings`.
+//! on update: `decode`, `default`, `prepare_update`, `validate`, `validate_update`, `warnings`;
+//! through `/status`: `decode`, `prepare_status_update`, `validate_status_update`.
+//! The pipeline allocates addresses and ports between `prepare_*` and `validate`.
 
 use std::fmt::Debug;
 

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use crate::omit;
 use crate::quantity::Quantity;
 
 mod volumes;
@@ -45,10 +46,13 @@ fn spec(spec: &mut PodSpec) {
     spec.security_context.get_or_insert_default();
     spec.termination_grace_period_seconds.get_or_insert(30);
     service_account(spec);
-    for flag in [&mut spec.host_network, &mut spec.host_pid, &mut spec.host_ipc] {
-        // For these, no is the same as nothing.
-        *flag = flag.filter(|&set| set);
-    }
+    omit::noes([&mut spec.host_network, &mut spec.host_pid, &mut spec.host_ipc]);
+    omit::empty_texts([
+        &mut spec.node_name,
+        &mut spec.hostname,
+        &mut spec.subdomain,
+        &mut spec.priority_class_name,
+    ]);
     volumes::apply(spec);
     for container in all_containers(spec) {
         default_container(container);
@@ -57,8 +61,8 @@ fn spec(spec: &mut PodSpec) {
 
 /// `serviceAccount` is the old name of `serviceAccountName`; both are kept alike.
 fn service_account(spec: &mut PodSpec) {
-    let name = spec.service_account_name.take().filter(|n| !n.is_empty());
-    let name = name.or_else(|| spec.service_account.take().filter(|n| !n.is_empty()));
+    omit::empty_texts([&mut spec.service_account_name, &mut spec.service_account]);
+    let name = spec.service_account_name.take().or_else(|| spec.service_account.take());
     spec.service_account.clone_from(&name);
     spec.service_account_name = name;
 }
@@ -74,9 +78,16 @@ fn default_container(container: &mut Container) {
     set_if_empty(&mut container.termination_message_policy, "File");
     for port in container.ports.iter_mut().flatten() {
         set_if_empty(&mut port.protocol, "TCP");
-        port.host_port = port.host_port.filter(|&p| p != 0);
+        omit::zeros([&mut port.host_port]);
+        omit::empty_texts([&mut port.name, &mut port.host_ip]);
     }
+    omit::empty_texts([&mut container.working_dir]);
+    omit::noes([&mut container.stdin, &mut container.stdin_once, &mut container.tty]);
     container.env.iter_mut().flatten().for_each(default_variable);
+    for mount in container.volume_mounts.iter_mut().flatten() {
+        omit::noes([&mut mount.read_only]);
+        omit::empty_texts([&mut mount.sub_path, &mut mount.sub_path_expr]);
+    }
     let resources = container.resources.get_or_insert_default();
     round(&mut resources.requests);
     round(&mut resources.limits);
@@ -121,7 +132,7 @@ fn default_probe(probe: &mut Probe) {
             *field = Some(value);
         }
     }
-    probe.initial_delay_seconds = probe.initial_delay_seconds.filter(|&s| s != 0);
+    omit::zeros([&mut probe.initial_delay_seconds]);
     probe.http_get.iter_mut().for_each(default_http_get);
     if let Some(grpc) = &mut probe.grpc {
         grpc.service.get_or_insert_default();

@@ -335,3 +335,16 @@ proptest! {
         prop_assert_eq!(Pods.validate(&once), vec![]);
     }
 }
+
+#[test]
+fn written_out_empties_are_left_out() {
+    let verbose = created(json!({
+        "nodeName": "", "hostname": "", "subdomain": "", "priorityClassName": "",
+        "restartPolicy": "", "dnsPolicy": "", "schedulerName": "", "serviceAccountName": "",
+        "serviceAccount": "", "hostNetwork": false, "hostPID": false, "hostIPC": false,
+        "containers": [{"name": "web", "image": "nginx", "workingDir": "", "imagePullPolicy": "",
+                        "terminationMessagePath": "", "terminationMessagePolicy": "",
+                        "stdin": false, "stdinOnce": false, "tty": false}],
+    }));
+    assert_eq!(verbose, created(plain()));
+}

@@ -9,12 +9,14 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{CLUSTER_IP, EXTERNAL_NAME, LOAD_BALANCER};
+use crate::omit;
 
 /// How long a client stays with its backend, in seconds, when it says `ClientIP` only.
 const AFFINITY_TIMEOUT: i32 = 10_800;
 
 pub(super) fn apply(service: &mut Service) {
     let spec = service.spec.get_or_insert_default();
+    leave_out_empties(spec);
     affinity(spec);
     set_if_empty(&mut spec.type_, CLUSTER_IP);
     for port in spec.ports.iter_mut().flatten() {
@@ -33,6 +35,22 @@ pub(super) fn apply(service: &mut Service) {
     if balanced {
         spec.allocate_load_balancer_node_ports.get_or_insert(true);
         ingress_modes(service);
+    }
+}
+
+fn leave_out_empties(spec: &mut ServiceSpec) {
+    omit::empty_texts([
+        &mut spec.cluster_ip,
+        &mut spec.external_name,
+        &mut spec.external_traffic_policy,
+        &mut spec.load_balancer_ip,
+    ]);
+    omit::empty_lists([&mut spec.cluster_ips, &mut spec.external_ips, &mut spec.ip_families]);
+    omit::zeros([&mut spec.health_check_node_port]);
+    omit::noes([&mut spec.publish_not_ready_addresses]);
+    for port in spec.ports.iter_mut().flatten() {
+        omit::empty_texts([&mut port.name]);
+        omit::zeros([&mut port.node_port]);
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
 
 use super::{HEADLESS, LOAD_BALANCER};
 use crate::addresses::is_ipv6;
@@ -132,7 +132,7 @@ pub(super) fn drop_type_dependent_fields(new: &mut Service, old: &Service) {
         && let Some(status) = &mut new.status
     {
         // No balancer, no address of one; that it may take a while to go is nobody's concern.
-        status.load_balancer = None;
+        status.load_balancer = Some(LoadBalancerStatus::default());
     }
 }
 

@@ -424,3 +424,33 @@ proptest! {
         prop_assert_eq!(change_problems(&alias, &old), [""; 0]);
     }
 }
+
+#[test]
+fn written_out_empties_are_left_out() {
+    let bare = created(json!({"ports": web_ports()}));
+    let verbose = created(json!({
+        "type": "", "clusterIP": "", "clusterIPs": [], "externalName": "", "externalIPs": [],
+        "loadBalancerIP": "", "sessionAffinity": "", "externalTrafficPolicy": "",
+        "healthCheckNodePort": 0, "publishNotReadyAddresses": false, "ipFamilies": [],
+        "ports": [{"name": "", "protocol": "", "port": 80, "targetPort": 0, "nodePort": 0}],
+    }));
+    assert_eq!(spec_of(&verbose), spec_of(&bare));
+}
+
+#[test]
+fn fields_that_have_no_effect_are_warned_about() {
+    let warnings = |spec: Value| Services.warnings(&created(spec));
+    assert_eq!(warnings(json!({"ports": web_ports()})), [""; 0]);
+    assert_eq!(
+        warnings(json!({"clusterIP": "None", "sessionAffinity": "ClientIP"})),
+        ["spec.SessionAffinity is ignored for headless services"]
+    );
+    assert_eq!(
+        warnings(json!({"ports": web_ports(), "externalName": "a.example"})),
+        [r#"spec.externalName is ignored when spec.type is not "ExternalName""#]
+    );
+    assert_eq!(
+        warnings(json!({"ports": web_ports(), "trafficDistribution": "PreferClose"})),
+        [r#"spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone""#]
+    );
+}

@@ -56,3 +56,10 @@ fn a_wrong_case_is_recognised() {
     assert_eq!(kind_hint("Service"), None, "it is right already");
     assert_eq!(kind_hint("Widget"), None);
 }
+
+#[test]
+fn only_endpoints_are_deprecated() {
+    let deprecated: Vec<&str> =
+        all().iter().filter(|r| r.deprecation.is_some()).map(|r| r.plural).collect();
+    assert_eq!(deprecated, ["endpoints"]);
+}
