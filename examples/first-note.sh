@@ -29,7 +29,7 @@ port=$("$minictl" get svc nginx-nodeport -o jsonpath='{.spec.ports[0].nodePort}'
 nodes=$("$minictl" get nodes -o jsonpath='{.items[*].status.addresses[0].address}')
 
 printf '\n# From a pod to the virtual address of the Service:\n'
-run run "visitor-$RANDOM" --rm -i --restart=Never --image=busybox --quiet -- wget -qO- -T 5 "$vip" | grep -E '^\$|<title>'
+run run "visitor-$RANDOM" --rm -i --restart=Never --image=busybox --quiet -- timeout 5 wget -qO- "$vip" | grep -E '^\$|<title>'
 
 printf '\n# From the client, a host outside the cluster, to the same port of every node:\n'
 for node in $nodes; do

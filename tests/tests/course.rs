@@ -179,7 +179,7 @@ fn visit_from_a_pod(student: &Student<'_>, vip: &str) {
     for (key, value) in student.command().get_envs() {
         script.env(key, value.expect("only set variables"));
     }
-    let input = format!("stty -echo\nwget -T 10 {vip}\ncat index.html\nexit\n");
+    let input = format!("stty -echo\nwget {vip}\ncat index.html\nexit\n");
     let answer = finish(script, &["-qec", &line, "/dev/null"], Some(&input));
     assert!(answer.out.contains("Welcome to nginx!"), "{answer}");
     assert!(answer.out.contains("pod \"busybox\" deleted"), "{answer}");
