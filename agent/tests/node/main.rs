@@ -1,0 +1,11 @@
+//! The agent on a real containerd: pods run, report, restart, stop, and leave nothing.
+//!
+//! Needs root, containerd, runc and busybox-static. Every test has its own containerd and network
+//! namespace; nothing of the machine's own is touched.
+
+#![expect(clippy::print_stderr, reason = "measurements and containerd's words on failure")]
+
+mod api;
+mod bed;
+mod life;
+mod streams;
