@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use netmodel::address::{Family, Frontend, Protocol};
-use netmodel::conntrack::is_stale;
+use netmodel::conntrack::{is_stale, is_stale_affinity};
 use netmodel::dataplane::Dataplane;
 use netmodel::ipvs::{self, Servers};
 use netmodel::nft::{self, Engine, Item, Layout};
@@ -123,8 +123,11 @@ impl Executor {
             }
             _ => self.sync_all(snapshot, layout, &mut report),
         };
-        if !lost.is_empty() {
-            self.forget_stale(&lost, &mut report);
+        if !lost.udp.is_empty() {
+            self.forget_flows(&lost.udp, &mut report);
+        }
+        if lost.sticky {
+            self.forget_affinities(&mut report);
         }
         if !report.failures.is_empty() {
             self.layout = None;
@@ -132,16 +135,15 @@ impl Executor {
         report
     }
 
-    /// Returns the UDP frontends that lost something.
     fn sync_services(
         &mut self,
         snapshot: &Snapshot,
         names: &BTreeSet<ServiceName>,
         layout: &Layout,
         report: &mut Report,
-    ) -> BTreeSet<Frontend> {
+    ) -> Lost {
         let touched = self.plane.refresh(snapshot, names);
-        let Some(known) = &self.table.known else { return BTreeSet::new() };
+        let Some(known) = &self.table.known else { return Lost::default() };
         let table_ops = nft::plan(layout, known, &self.plane, &touched);
         let server_ops = match &self.ipvs {
             None => Vec::new(),
@@ -151,18 +153,12 @@ impl Executor {
                 ipvs::diff((&have.0, &have.1), (&want.0, &want.1))
             }
         };
-        let lost = udp_losers(&table_ops, &server_ops);
+        let lost = Lost::by(&table_ops, &server_ops, &known.elements);
         self.execute(table_ops, &server_ops, None, report);
         lost
     }
 
-    /// Returns all UDP frontends, past and present.
-    fn sync_all(
-        &mut self,
-        snapshot: &Snapshot,
-        layout: Layout,
-        report: &mut Report,
-    ) -> BTreeSet<Frontend> {
+    fn sync_all(&mut self, snapshot: &Snapshot, layout: Layout, report: &mut Report) -> Lost {
         let is_udp = |f: &Frontend| f.protocol == Protocol::Udp;
         let mut udp: BTreeSet<Frontend> =
             self.plane.iter().map(|(f, _)| *f).filter(is_udp).collect();
@@ -174,7 +170,8 @@ impl Executor {
         }
         self.sync_routes(snapshot, report);
         self.layout = Some(layout);
-        udp
+        // What was lost while nobody looked is not known: look at everything.
+        Lost { udp, sticky: true }
     }
 
     fn settings(&mut self, layout: &Layout, report: &mut Report) {
@@ -257,7 +254,7 @@ impl Executor {
         }
     }
 
-    fn forget_stale(&mut self, frontends: &BTreeSet<Frontend>, report: &mut Report) {
+    fn forget_flows(&mut self, frontends: &BTreeSet<Frontend>, report: &mut Report) {
         for family in Family::ALL {
             if !frontends.iter().any(|f| Family::of(f.addr) == family) {
                 continue;
@@ -268,6 +265,27 @@ impl Executor {
             };
             for one in remembered.iter().filter(|r| is_stale(&r.flow, &self.plane, frontends)) {
                 match self.tracker.forget(one) {
+                    Ok(()) => report.forgotten += 1,
+                    Err(error) => report.failures.push(error),
+                }
+            }
+        }
+    }
+}
+
+impl Executor {
+    fn forget_affinities(&mut self, report: &mut Report) {
+        let remembered = match self.table.kernel.affinities() {
+            Ok(remembered) => remembered,
+            Err(error) => return report.failures.push(error),
+        };
+        for one in &remembered {
+            let (Item::Client(_, frontend), nft::Value::Backend(backend)) = (one.0.item, &one.1)
+            else {
+                continue;
+            };
+            if is_stale_affinity(&frontend, backend, &self.plane) {
+                match self.table.kernel.forget(one) {
                     Ok(()) => report.forgotten += 1,
                     Err(error) => report.failures.push(error),
                 }
@@ -331,20 +349,34 @@ fn already_there(observed: &Routes, op: &RouteOp) -> bool {
     }
 }
 
-/// The UDP frontends at which a plan takes something away.
-fn udp_losers(table_ops: &[nft::Op], server_ops: &[ipvs::Op]) -> BTreeSet<Frontend> {
-    let from_table = table_ops.iter().filter_map(|op| match op {
-        nft::Op::Delete(key, _) => match key.item {
-            Item::Frontend(f) | Item::Slot(f, _) => Some(f),
-            Item::Clients(..) | Item::Address(_) => None,
-        },
-        _ => None,
-    });
-    let from_servers = server_ops.iter().filter_map(|op| match op {
-        ipvs::Op::DeleteServer(f) | ipvs::Op::DeleteDestination(f, _) => Some(*f),
-        _ => None,
-    });
-    from_table.chain(from_servers).filter(|f| f.protocol == Protocol::Udp).collect()
+/// Where a plan takes something away, so that what clients were given before may be stale.
+#[derive(Debug, Default)]
+struct Lost {
+    /// UDP frontends.
+    udp: BTreeSet<Frontend>,
+    /// Any frontend whose clients keep their backends.
+    sticky: bool,
+}
+
+impl Lost {
+    fn by(table_ops: &[nft::Op], server_ops: &[ipvs::Op], before: &nft::Elements) -> Self {
+        let from_table = table_ops.iter().filter_map(|op| match op {
+            nft::Op::Delete(key, _) => match key.item {
+                Item::Frontend(f) | Item::Slot(f, _) => Some(f),
+                Item::Clients(..) | Item::Client(..) | Item::Address(_) => None,
+            },
+            _ => None,
+        });
+        let from_servers = server_ops.iter().filter_map(|op| match op {
+            ipvs::Op::DeleteServer(f) | ipvs::Op::DeleteDestination(f, _) => Some(*f),
+            _ => None,
+        });
+        let all: BTreeSet<Frontend> = from_table.chain(from_servers).collect();
+        Self {
+            sticky: all.iter().any(|f| before.is_sticky(*f)),
+            udp: all.into_iter().filter(|f| f.protocol == Protocol::Udp).collect(),
+        }
+    }
 }
 
 /// Kernel settings without which nothing works, for what this node uses.

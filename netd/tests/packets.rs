@@ -141,3 +141,358 @@ fn everyone_with(style: BridgeStyle) {
         assert_eq!(outcome, Outcome::Silence, "{style:?}: {name} to an unassigned address");
     }
 }
+
+/// One node's view is enough for most of what follows.
+fn web(vips: &'static str) -> impl FnOnce(&mut netmodel::snapshot::Service) {
+    move |service| service.cluster_ips = vips.split(',').map(|v| v.parse().unwrap()).collect()
+}
+
+fn isolated() -> Net {
+    Net::new(STYLES[0])
+}
+
+#[test]
+fn a_change_of_one_endpoint_writes_little_and_nothing_when_nothing_changed() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let mut snapshot = cluster();
+    for n in 1..=50 {
+        let vip: &'static str = format!("10.96.1.{n}").leak();
+        add(&mut snapshot, &format!("s{n}"), web(vip), &["10.244.1.5", "10.244.2.5"]);
+    }
+    let mut netd = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    assert!(netd.sync(&net.node1, &snapshot).writes > 0);
+    let again = netd.sync(&net.node1, &snapshot);
+    assert_eq!(again.writes, 0, "the second look");
+    let mut restarted = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    assert_eq!(restarted.sync(&net.node1, &snapshot).writes, 0, "the first look after a restart");
+
+    let name = netmodel::snapshot::ServiceName::new("default", "s7");
+    cluster::set_backends(&mut snapshot, &name, &["10.244.1.5", "10.244.2.6"]);
+    let report = restarted.sync_some(&net.node1, &snapshot, Some(&name));
+    assert_eq!(report.writes, 4, "one slot of the TCP and of the UDP port, out and in");
+    assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0, "what the other one wrote is right");
+
+    cluster::set_backends(&mut snapshot, &name, &["10.244.1.5"; 1]);
+    restarted.sync_some(&net.node1, &snapshot, Some(&name));
+    let many: Vec<String> = (1..=20).map(|n| format!("10.244.2.{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    cluster::set_backends(&mut snapshot, &name, &many);
+    restarted.sync_some(&net.node1, &snapshot, Some(&name));
+    assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0, "twenty backends need a new chain");
+    snapshot.services.remove(&name);
+    restarted.sync_some(&net.node1, &snapshot, Some(&name));
+    assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0, "a Service gone");
+}
+
+#[test]
+fn what_somebody_else_broke_is_repaired() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let _server = serve(&net.b, "b", at("10.244.1.6:8080"));
+    let mut snapshot = cluster();
+    add(&mut snapshot, "web", web("10.96.0.11"), &["10.244.1.6"]);
+    let mut netd = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    netd.sync(&net.node1, &snapshot);
+    let damages = [
+        "nft flush table inet minictl",
+        "nft delete table inet minictl",
+        "nft flush map inet minictl services4",
+        "nft delete element inet minictl endpoints4 { 10.96.0.11 . tcp . 80 . 0 }",
+        "nft add element inet minictl vips4 { 10.96.7.7 }",
+        "nft flush chain inet minictl refuse-passing",
+        "nft flush chain inet minictl pick4-1",
+        "nft add rule inet minictl check-source drop",
+        "ip route del 10.244.2.0/24",
+        "ip route del 10.96.0.0/12",
+        "sysctl -q net.ipv4.ip_forward=0",
+    ];
+    for damage in damages {
+        let (program, args) = damage.split_once(' ').unwrap();
+        net.node1.command(program, args);
+        assert!(netd.sync(&net.node1, &snapshot).writes > 0, "{damage}: not noticed");
+        assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0, "{damage}: not settled");
+        for outcome in both(&net.a, "10.96.0.11:80") {
+            assert!(answered(&outcome, &["b"], &[]), "{damage}: {outcome:?}");
+        }
+        assert_eq!(tcp(&net.a, at("10.96.0.11:81")), Outcome::Refused, "{damage}");
+    }
+}
+
+#[test]
+fn open_tcp_connections_outlive_restarts_rewrites_and_their_service() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let _servers =
+        [serve(&net.b, "b", at("10.244.1.6:8080")), serve(&net.c, "c", at("10.244.2.5:8080"))];
+    let mut snapshot = cluster();
+    let name = add(&mut snapshot, "web", web("10.96.0.11"), &["10.244.1.6"]);
+    Netd::new(&net.node1, "node-1", Engine::Nftables).sync(&net.node1, &snapshot);
+    Netd::new(&net.node2, "node-2", Engine::Nftables).sync(&net.node2, &snapshot);
+    let mut stream = net::connect(&net.a, at("10.96.0.11:80"));
+    let mut still_b = |when: &str| {
+        let outcome = net::ask(&mut stream);
+        assert!(answered(&outcome, &["b"], &["10.244.1.5"]), "{when}: {outcome:?}");
+    };
+    still_b("at first");
+    let mut netd = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    netd.sync(&net.node1, &snapshot);
+    still_b("after a restart");
+    net.node1.command("nft", "delete table inet minictl");
+    netd.sync(&net.node1, &snapshot);
+    still_b("after the table was lost");
+    cluster::set_backends(&mut snapshot, &name, &["10.244.2.5"]);
+    netd.sync_some(&net.node1, &snapshot, Some(&name));
+    still_b("after its backend left the Service");
+    assert!(answered(&tcp(&net.a, at("10.96.0.11:80")), &["c"], &[]), "new ones go elsewhere");
+    snapshot.services.remove(&name);
+    netd.sync_some(&net.node1, &snapshot, Some(&name));
+    still_b("after its Service went");
+}
+
+#[test]
+fn a_udp_client_with_one_port_follows_the_endpoints() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let _servers = [
+        serve(&net.b, "b", at("10.244.1.6:8080")),
+        serve(&net.c, "c", at("10.244.2.5:8080")),
+        serve(&net.c, "bystander", at("10.244.2.5:9090")),
+    ];
+    let mut snapshot = cluster();
+    let name = add(&mut snapshot, "web", web("10.96.0.11"), &["10.244.1.6"]);
+    Netd::new(&net.node2, "node-2", Engine::Nftables).sync(&net.node2, &snapshot);
+    let mut netd = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    netd.sync(&net.node1, &snapshot);
+    let socket = net::udp_socket(&net.a, at("10.96.0.11:80"));
+    let other = net::udp_socket(&net.a, at("10.244.2.5:9090"));
+    assert!(answered(&net::udp_ask(&socket), &["b"], &[]));
+    assert!(answered(&net::udp_ask(&other), &["bystander"], &[]));
+
+    cluster::set_backends(&mut snapshot, &name, &["10.244.2.5"]);
+    let report = netd.sync_some(&net.node1, &snapshot, Some(&name));
+    assert_eq!(report.forgotten, 1, "its own connection and no other");
+    let outcome = net::udp_ask(&socket);
+    assert!(answered(&outcome, &["c"], &[]), "moved: {outcome:?}");
+
+    cluster::set_backends(&mut snapshot, &name, &[]);
+    assert_eq!(netd.sync_some(&net.node1, &snapshot, Some(&name)).forgotten, 1);
+    let attempts: Vec<Outcome> = (0..3).map(|_| net::udp_ask(&socket)).collect();
+    assert!(attempts.contains(&Outcome::Refused), "nobody left: {attempts:?}");
+
+    cluster::set_backends(&mut snapshot, &name, &["10.244.1.6"]);
+    netd.sync_some(&net.node1, &snapshot, Some(&name));
+    let outcome = net::udp_ask(&socket);
+    assert!(answered(&outcome, &["b"], &[]), "back again: {outcome:?}");
+
+    snapshot.services.remove(&name);
+    assert_eq!(netd.sync_some(&net.node1, &snapshot, Some(&name)).forgotten, 1, "Service gone");
+    assert!(answered(&net::udp_ask(&other), &["bystander"], &[]));
+}
+
+#[test]
+fn policies_and_ranges_hold_for_real_clients() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let _servers =
+        [serve(&net.b, "b", at("10.244.1.6:8080")), serve(&net.c, "c", at("10.244.2.5:8080"))];
+    let mut snapshot = cluster();
+    let local = |service: &mut netmodel::snapshot::Service| {
+        web("10.96.0.30")(service);
+        service.external_local = true;
+        service.external_ips = vec!["172.30.1.44".parse().unwrap()];
+        service.ports.iter_mut().for_each(|p| p.node_port = Some(30030));
+    };
+    add(&mut snapshot, "local", local, &["10.244.1.6"]);
+    let closed = |service: &mut netmodel::snapshot::Service| {
+        web("10.96.0.31")(service);
+        service.load_balancer_ips = vec!["172.30.1.45".parse().unwrap()];
+        service.source_ranges = vec!["192.168.56.11/32".parse().unwrap()];
+    };
+    let name = add(&mut snapshot, "closed", closed, &["10.244.1.6"]);
+    let mut netd1 = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    netd1.sync(&net.node1, &snapshot);
+    Netd::new(&net.node2, "node-2", Engine::Nftables).sync(&net.node2, &snapshot);
+    net.client.ip("route add 172.30.1.0/24 via 192.168.56.70");
+    // So that the node would have somewhere to send what is not translated.
+    net.node1.ip("route add default via 192.168.56.71");
+
+    for to in ["192.168.56.70:30030", "172.30.1.44:80"] {
+        for outcome in both(&net.client, to) {
+            assert!(answered(&outcome, &["b"], &["192.168.56.10"]), "{to}: {outcome:?}");
+        }
+    }
+    let outcome = tcp(&net.client, at("192.168.56.71:30030"));
+    assert_eq!(outcome, Outcome::Silence, "no backend on that node");
+    let outcome = tcp(&net.c, at("192.168.56.71:30030"));
+    assert!(answered(&outcome, &["b"], &[]), "a pod of that node is an insider: {outcome:?}");
+    assert_eq!(tcp(&net.client, at("172.30.1.44:81")), Outcome::Refused);
+
+    assert_eq!(tcp(&net.client, at("172.30.1.45:80")), Outcome::Silence, "not in the range");
+    let mut service = snapshot.services[&name].as_ref().clone();
+    service.source_ranges.push("192.168.56.0/28".parse().unwrap());
+    snapshot.services.insert(name.clone(), service.into());
+    netd1.sync_some(&net.node1, &snapshot, Some(&name));
+    let outcome = tcp(&net.client, at("172.30.1.45:80"));
+    assert!(answered(&outcome, &["b"], &["192.168.56.10"]), "in the range: {outcome:?}");
+    assert_eq!(netd1.sync(&net.node1, &snapshot).writes, 0, "ranges read back as written");
+}
+
+#[test]
+fn connections_are_spread_evenly() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let _servers = [
+        serve(&net.a, "a", at("10.244.1.5:8080")),
+        serve(&net.b, "b", at("10.244.1.6:8080")),
+        serve(&net.c, "c", at("10.244.2.5:8080")),
+    ];
+    let mut snapshot = cluster();
+    add(&mut snapshot, "web", web("10.96.0.11"), &["10.244.1.5", "10.244.1.6", "10.244.2.5"]);
+    Netd::new(&net.node1, "node-1", Engine::Nftables).sync(&net.node1, &snapshot);
+    Netd::new(&net.node2, "node-2", Engine::Nftables).sync(&net.node2, &snapshot);
+    let mut counts = std::collections::BTreeMap::new();
+    for _ in 0..600 {
+        match udp(&net.a, at("10.96.0.11:80")) {
+            Outcome::Answer(name, _) => *counts.entry(name).or_insert(0_i32) += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // Three standard deviations of a fair die are 35.
+    assert!(counts.len() == 3 && counts.values().all(|n| (150..=250).contains(n)), "{counts:?}");
+}
+
+#[test]
+fn cleaning_up_leaves_foreign_state_and_nothing_of_ours() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let mut snapshot = cluster();
+    add(&mut snapshot, "web", web("10.96.0.11"), &["10.244.1.6"]);
+    let foreign = [
+        ("nft", "add table inet foreign"),
+        ("ip", "route add 10.99.0.0/16 via 192.168.56.71 proto static"),
+    ];
+    for (program, args) in foreign {
+        net.node1.command(program, args);
+    }
+    let state = |net: &Net| {
+        let routes = net.node1.ip("route");
+        let routes6 = net.node1.ip("-6 route");
+        let links = net.node1.ip("-o link show type dummy");
+        [routes, routes6, links, net.node1.command("nft", "list ruleset")]
+    };
+    let before = state(&net);
+    Netd::new(&net.node1, "node-1", Engine::Nftables).sync(&net.node1, &snapshot);
+    assert_ne!(state(&net), before);
+    let failures = net.node1.run(|| netd::clean_up("mini0", &(30000..=32767)));
+    assert!(failures.is_empty(), "{failures:?}");
+    assert_eq!(state(&net), before);
+    let failures = net.node1.run(|| netd::clean_up("mini0", &(30000..=32767)));
+    assert!(failures.is_empty(), "a second time: {failures:?}");
+}
+
+#[test]
+fn a_foreign_route_in_the_way_is_reported_and_stays() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    net.node1.ip("route add 10.244.2.0/24 via 192.168.56.99 proto static");
+    let snapshot = cluster();
+    let (report, routes) = {
+        let snapshot = snapshot.clone();
+        let report = net.node1.run(move || {
+            let mut executor = netd::Executor::open(Engine::Nftables).unwrap();
+            executor.sync(&snapshot, netd::Changes::All)
+        });
+        (report, net.node1.ip("route show 10.244.2.0/24"))
+    };
+    assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+    assert_eq!(report.failures[0].to_string(), "set the route to 10.244.2.0/24");
+    assert!(routes.contains("192.168.56.99"), "{routes}");
+}
+
+#[test]
+fn a_client_keeps_its_backend_as_long_as_that_serves() {
+    if !net::root() {
+        return;
+    }
+    let net = isolated();
+    let _servers = [
+        serve(&net.a, "a", at("10.244.1.5:8080")),
+        serve(&net.b, "b", at("10.244.1.6:8080")),
+        serve(&net.c, "c", at("10.244.2.5:8080")),
+        serve(&net.a, "a", at("[fd44:1::5]:8080")),
+        serve(&net.b, "b", at("[fd44:1::6]:8080")),
+    ];
+    let all = ["10.244.1.5", "10.244.1.6", "10.244.2.5", "fd44:1::5", "fd44:1::6"];
+    let mut snapshot = cluster();
+    let sticky = |service: &mut netmodel::snapshot::Service| {
+        web("10.96.0.11,fd96::11")(service);
+        service.affinity_seconds = Some(10_800);
+        service.ports.iter_mut().for_each(|p| p.node_port = Some(30011));
+    };
+    let name = add(&mut snapshot, "web", sticky, &all);
+    let mut netd = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    netd.sync(&net.node1, &snapshot);
+    Netd::new(&net.node2, "node-2", Engine::Nftables).sync(&net.node2, &snapshot);
+
+    let keeps = |host: &Host, to: &str| -> String {
+        let answers: std::collections::BTreeSet<String> = (0..12)
+            .map(|_| match tcp(host, at(to)) {
+                Outcome::Answer(name, _) => name,
+                other => panic!("{to}: {other:?}"),
+            })
+            .collect();
+        assert_eq!(answers.len(), 1, "{to}: {answers:?}");
+        answers.into_iter().next().unwrap()
+    };
+    // Also a pod that may be given itself.
+    let first = keeps(&net.a, "10.96.0.11:80");
+    keeps(&net.a, "[fd96::11]:80");
+    keeps(&net.client, "192.168.56.70:30011");
+    let learnt = net.node1.command("nft", "list map inet minictl affinity4");
+    assert!(learnt.contains("10.244.1.5 . 10.96.0.11 . tcp . 80 timeout 3h"), "{learnt}");
+    assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0, "nothing to do");
+    assert_eq!(keeps(&net.a, "10.96.0.11:80"), first, "after a full look");
+
+    let rest: Vec<&str> = all.into_iter().filter(|b| !b.ends_with(address_of(&first))).collect();
+    cluster::set_backends(&mut snapshot, &name, &rest);
+    let report = netd.sync_some(&net.node1, &snapshot, Some(&name));
+    assert!(report.forgotten >= 1);
+    let second = keeps(&net.a, "10.96.0.11:80");
+    assert_ne!(second, first, "its backend is gone");
+    cluster::set_backends(&mut snapshot, &name, &all);
+    netd.sync_some(&net.node1, &snapshot, Some(&name));
+    assert_eq!(keeps(&net.a, "10.96.0.11:80"), second, "a new backend changes nothing");
+
+    net.node1.command("nft", "list table inet minictl");
+    net.node1.command("nft", "flush chain inet minictl remember-10800s");
+    assert!(netd.sync(&net.node1, &snapshot).writes > 0);
+    net.node1.command("nft", "delete table inet minictl");
+    netd.sync(&net.node1, &snapshot);
+    assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0);
+    keeps(&net.a, "10.96.0.11:80");
+}
+
+fn address_of(server: &str) -> &'static str {
+    match server {
+        "a" => "1.5",
+        "b" => "1.6",
+        _ => "2.5",
+    }
+}

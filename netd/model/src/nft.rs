@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 pub use elements::{Container, Elements, Item, Key, Value, Verdict};
 pub use plan::{Op, apply, diff, plan};
-pub use ruleset::{ChainName, Engine, Layout, Ruleset};
+pub use ruleset::{ChainName, Engine, Layout, Picker, Ruleset};
 
 use crate::dataplane::Dataplane;
 

@@ -22,6 +22,9 @@ pub(crate) const EXCLUSIVE: u16 = 0x200;
 /// Create what isn't there.
 pub(crate) const CREATE: u16 = 0x400;
 
+/// Put it after what is there.
+pub(crate) const APPEND: u16 = 0x800;
+
 const REQUEST: u16 = 0x1;
 const HEADER: usize = 16;
 const TYPE_ERROR: u16 = 2;
@@ -93,6 +96,10 @@ impl Writer {
     }
 
     pub(crate) fn be32(&mut self, kind: u16, value: u32) {
+        self.attr(kind, &value.to_be_bytes());
+    }
+
+    pub(crate) fn be64(&mut self, kind: u16, value: u64) {
         self.attr(kind, &value.to_be_bytes());
     }
 

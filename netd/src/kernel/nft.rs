@@ -5,20 +5,22 @@
 //! the comment of an empty chain, so that a restart can tell an intact table from one that somebody
 //! has edited, without writing anything.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
-use std::net::IpAddr;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+mod element;
+mod rule;
 
-use ipnet::IpNet;
-use netmodel::address::{Backend, Family, Frontend, Protocol as Transport};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use netmodel::address::Family;
 use netmodel::nft::render::{self, TABLE};
 use netmodel::nft::ruleset::chain_rules;
-use netmodel::nft::{ChainName, Container, Elements, Item, Key, Op, State, Value, Verdict};
+use netmodel::nft::{ChainName, Container, Elements, Key, Op, State, Value};
 
+use self::element::{comment, comment_bytes, read_element, write_element};
+use self::rule::write_rule;
 use super::netlink::{
-    ACK, CREATE, Connection, DUMP, Message, Protocol, Writer, attribute, attributes, text,
+    ACK, APPEND, CREATE, Connection, DUMP, Message, Protocol, Writer, attribute, attributes, text,
 };
 use super::{OpError, failed};
 
@@ -28,15 +30,14 @@ const BATCH_END: u16 = 0x11;
 const DELETE_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const NEW_RULE: u16 = SUBSYSTEM | 6;
 const GET_RULE: u16 = SUBSYSTEM | 7;
+const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
 const GET_ELEMENT: u16 = SUBSYSTEM | 13;
 const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
 
 const FAMILY_INET: u8 = 1;
-const VERDICT_DROP: i32 = 0;
-const VERDICT_GOTO: i32 = -4;
-
 /// Elements in one message: its length must fit 16 bits.
 const CHUNK: usize = 300;
 
@@ -99,44 +100,48 @@ impl Table {
                 desired.elements.0.iter().map(|(k, v)| Op::Add(*k, v.clone())).collect();
             self.execute(&ops)?;
         }
+        let remember: Vec<Op> = desired
+            .pickers
+            .iter()
+            .filter(|chain| render::needs_netlink(**chain))
+            .map(|chain| Op::AddChain(*chain))
+            .collect();
+        self.execute(&remember)?;
         let seal = self.seal(desired)?;
         self.write_seal(&seal)
     }
 
     /// Makes all changes of a plan but [`Op::Replace`], in one transaction.
     pub(crate) fn execute(&mut self, ops: &[Op]) -> Result<(), OpError> {
-        let chains: BTreeSet<ChainName> = ops
+        let mut batch = Batch::new(&mut self.netlink);
+        let chains: Vec<ChainName> = ops
             .iter()
             .filter_map(|op| if let Op::AddChain(chain) = op { Some(*chain) } else { None })
             .collect();
-        if !chains.is_empty() {
-            run_nft(&render::add_chains(&chains))?;
+        // All chains before any rule: one may go to another.
+        chains.iter().for_each(|chain| batch.chain(*chain));
+        chains.iter().for_each(|chain| batch.rules(*chain));
+        for run in runs(ops) {
+            batch.elements(&run);
         }
-        let first = self.netlink.next_sequence();
-        let mut batch = Writer::default();
-        batch.message(BATCH_BEGIN, 0, first, |w| header(w, 0, SUBSYSTEM >> 8));
-        let mut acknowledgements = 0;
-        for (kind, container, family, elements) in runs(ops) {
-            for chunk in elements.chunks(CHUNK) {
-                let sequence = self.netlink.next_sequence();
-                let create = if kind == NEW_ELEMENT { CREATE } else { 0 };
-                batch.message(kind, ACK | create, sequence, |w| {
-                    header(w, FAMILY_INET, 0);
-                    w.string(1, TABLE);
-                    w.string(2, &container.name(family));
-                    w.nest(3, |w| chunk.iter().for_each(|(k, v)| write_element(w, kind, k, v)));
-                });
-                acknowledgements += 1;
-            }
+        batch.commit().map_err(failed(format!("make {} changes in table {TABLE}", ops.len())))
+    }
+
+    /// Which clients keep which backends.
+    pub(crate) fn affinities(&mut self) -> Result<Vec<(Key, Value)>, OpError> {
+        let mut out = BTreeMap::new();
+        for family in Family::ALL {
+            self.read_elements(Container::Affinity, family, &mut out)?;
         }
-        if acknowledgements == 0 {
-            return Ok(());
+        Ok(out.into_iter().collect())
+    }
+
+    /// Forgets which backend a client keeps. That it is forgotten already is no error.
+    pub(crate) fn forget(&mut self, affinity: &(Key, Value)) -> Result<(), OpError> {
+        match self.execute(&[Op::Delete(affinity.0, affinity.1.clone())]) {
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
         }
-        let last = self.netlink.next_sequence();
-        batch.message(BATCH_END, 0, last, |w| header(w, 0, SUBSYSTEM >> 8));
-        self.netlink
-            .send_all(&batch, first..=last, acknowledgements)
-            .map_err(failed(format!("change {} elements of table {TABLE}", ops.len())))
     }
 
     /// Deletes the table.
@@ -144,27 +149,9 @@ impl Table {
         if !self.exists()? {
             return Ok(());
         }
-        self.batch_of_one(DELETE_TABLE, 0, |w| w.string(1, TABLE))
-            .map_err(failed(format!("delete table {TABLE}")))
-    }
-
-    fn batch_of_one(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        body: impl FnOnce(&mut Writer),
-    ) -> io::Result<()> {
-        let first = self.netlink.next_sequence();
-        let middle = self.netlink.next_sequence();
-        let last = self.netlink.next_sequence();
-        let mut batch = Writer::default();
-        batch.message(BATCH_BEGIN, 0, first, |w| header(w, 0, SUBSYSTEM >> 8));
-        batch.message(kind, ACK | flags, middle, |w| {
-            header(w, FAMILY_INET, 0);
-            body(w);
-        });
-        batch.message(BATCH_END, 0, last, |w| header(w, 0, SUBSYSTEM >> 8));
-        self.netlink.send_all(&batch, first..=last, 1)
+        let mut batch = Batch::new(&mut self.netlink);
+        batch.message(DELETE_TABLE, 0, |w| w.string(1, TABLE));
+        batch.commit().map_err(failed(format!("delete table {TABLE}")))
     }
 
     fn dump_chains(&mut self) -> Result<impl Iterator<Item = Message> + use<>, OpError> {
@@ -220,15 +207,13 @@ impl Table {
     }
 
     fn write_seal(&mut self, seal: &str) -> Result<(), OpError> {
-        let mut userdata = vec![0, u8::try_from(seal.len() + 1).expect("a seal is short")];
-        userdata.extend_from_slice(seal.as_bytes());
-        userdata.push(0);
-        self.batch_of_one(NEW_CHAIN, CREATE, |w| {
+        let mut batch = Batch::new(&mut self.netlink);
+        batch.message(NEW_CHAIN, CREATE, |w| {
             w.string(1, TABLE);
             w.string(3, SEAL);
-            w.attr(12, &userdata);
-        })
-        .map_err(failed(format!("seal table {TABLE}")))
+            w.attr(12, &comment_bytes(seal));
+        });
+        batch.commit().map_err(failed(format!("seal table {TABLE}")))
     }
 
     fn read_elements(
@@ -258,21 +243,102 @@ impl Table {
     }
 }
 
-/// Consecutive elements of one container, as one kind of message wants them.
-fn runs(ops: &[Op]) -> Vec<(u16, Container, Family, Vec<(&Key, &Value)>)> {
-    let mut out: Vec<(u16, Container, Family, Vec<(&Key, &Value)>)> = Vec::new();
+/// Messages that the kernel carries out together or not at all.
+struct Batch<'a> {
+    netlink: &'a mut Connection,
+    writer: Writer,
+    first: u32,
+    acknowledgements: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(netlink: &'a mut Connection) -> Self {
+        let first = netlink.next_sequence();
+        let mut writer = Writer::default();
+        writer.message(BATCH_BEGIN, 0, first, |w| header(w, 0, SUBSYSTEM >> 8));
+        Self { netlink, writer, first, acknowledgements: 0 }
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
+        let sequence = self.netlink.next_sequence();
+        self.writer.message(kind, ACK | flags, sequence, |w| {
+            header(w, FAMILY_INET, 0);
+            body(w);
+        });
+        self.acknowledgements += 1;
+    }
+
+    fn chain(&mut self, chain: ChainName) {
+        self.message(NEW_CHAIN, CREATE, |w| {
+            w.string(1, TABLE);
+            w.string(3, &chain.to_string());
+        });
+    }
+
+    /// The rules of a chain; whatever was in it goes.
+    fn rules(&mut self, chain: ChainName) {
+        let name = chain.to_string();
+        self.message(DELETE_RULE, 0, |w| {
+            w.string(1, TABLE);
+            w.string(2, &name);
+        });
+        for rule in chain_rules(chain) {
+            self.message(NEW_RULE, CREATE | APPEND, |w| {
+                w.string(1, TABLE);
+                w.string(2, &name);
+                w.nest(4, |w| write_rule(w, &rule));
+            });
+        }
+    }
+
+    fn elements(&mut self, run: &Run<'_>) {
+        let create = if run.kind == NEW_ELEMENT { CREATE } else { 0 };
+        let name = run.container.name(run.family);
+        for chunk in run.elements.chunks(CHUNK) {
+            self.message(run.kind, create, |w| {
+                w.string(1, TABLE);
+                w.string(2, &name);
+                w.nest(3, |w| {
+                    for (key, value) in chunk {
+                        write_element(w, key, (run.kind == NEW_ELEMENT).then_some(*value));
+                    }
+                });
+            });
+        }
+    }
+
+    fn commit(mut self) -> io::Result<()> {
+        if self.acknowledgements == 0 {
+            return Ok(());
+        }
+        let last = self.netlink.next_sequence();
+        self.writer.message(BATCH_END, 0, last, |w| header(w, 0, SUBSYSTEM >> 8));
+        self.netlink.send_all(&self.writer, self.first..=last, self.acknowledgements)
+    }
+}
+
+/// Consecutive elements of one container that are all added or all deleted.
+struct Run<'a> {
+    kind: u16,
+    container: Container,
+    family: Family,
+    elements: Vec<(&'a Key, &'a Value)>,
+}
+
+fn runs(ops: &[Op]) -> Vec<Run<'_>> {
+    let mut out: Vec<Run<'_>> = Vec::new();
     for op in ops {
         let (kind, key, value) = match op {
             Op::Delete(key, value) => (DELETE_ELEMENT, key, value),
             Op::Add(key, value) => (NEW_ELEMENT, key, value),
             Op::Replace | Op::AddChain(_) => continue,
         };
-        let family = key.item.family();
+        let (container, family) = (key.container, key.item.family());
         match out.last_mut() {
-            Some((k, c, f, list)) if (*k, *c, *f) == (kind, key.container, family) => {
-                list.push((key, value));
+            Some(run) if (run.kind, run.container, run.family) == (kind, container, family) => {
+                run.elements.push((key, value));
             }
-            _ => out.push((kind, key.container, family, vec![(key, value)])),
+            _ => out.push(Run { kind, container, family, elements: vec![(key, value)] }),
         }
     }
     out
@@ -294,167 +360,6 @@ fn named(message: &Message, kind: u16) -> Option<&str> {
 /// Is a notification about our table?
 pub(crate) fn concerns_us(message: &Message) -> bool {
     named(message, 1) == Some(TABLE)
-}
-
-fn comment(userdata: &[u8]) -> Option<String> {
-    // Type, length, text: libnftnl's own little format.
-    let (kind, length) = (*userdata.first()?, usize::from(*userdata.get(1)?));
-    (kind == 0).then(|| text(userdata.get(2..2 + length).unwrap_or_default()).to_owned())
-}
-
-fn write_element(writer: &mut Writer, kind: u16, key: &Key, value: &Value) {
-    writer.nest(1, |w| {
-        let (from, to) = key_bytes(key);
-        w.nest(1, |w| w.attr(1, &from));
-        if let Some(to) = to {
-            w.nest(10, |w| w.attr(1, &to));
-        }
-        if kind == DELETE_ELEMENT {
-            return;
-        }
-        match value {
-            Value::Present => {}
-            Value::Backend(backend) => {
-                let mut data = octets(backend.addr);
-                push_port(&mut data, backend.port);
-                w.nest(2, |w| w.attr(1, &data));
-            }
-            Value::Verdict(verdict, owner) => {
-                w.nest(2, |w| w.nest(2, |w| write_verdict(w, *verdict)));
-                w.attr(6, &element_comment(owner));
-            }
-        }
-    });
-}
-
-fn write_verdict(writer: &mut Writer, verdict: Verdict) {
-    match verdict {
-        Verdict::Drop => writer.attr(1, &VERDICT_DROP.to_be_bytes()),
-        Verdict::Goto(chain) => {
-            writer.attr(1, &VERDICT_GOTO.to_be_bytes());
-            writer.string(2, &chain.to_string());
-        }
-    }
-}
-
-fn element_comment(owner: &str) -> Vec<u8> {
-    // nft shows at most 128 bytes of comment; names can be longer.
-    let shown = owner.get(..127.min(owner.len())).unwrap_or_default();
-    let mut out = vec![0, u8::try_from(shown.len() + 1).expect("at most 128")];
-    out.extend_from_slice(shown.as_bytes());
-    out.push(0);
-    out
-}
-
-/// An element's key, and its upper end where the container holds ranges.
-fn key_bytes(key: &Key) -> (Vec<u8>, Option<Vec<u8>>) {
-    match key.item {
-        Item::Frontend(frontend) => (frontend_bytes(frontend), None),
-        Item::Slot(frontend, slot) => {
-            let mut out = frontend_bytes(frontend);
-            out.extend_from_slice(&slot.to_ne_bytes());
-            (out, None)
-        }
-        Item::Clients(frontend, range) => {
-            let with = |addr| [frontend_bytes(frontend), octets(addr)].concat();
-            (with(range.network()), Some(with(range.broadcast())))
-        }
-        Item::Address(addr) if key.container == Container::Hairpin => {
-            ([octets(addr), octets(addr)].concat(), None)
-        }
-        Item::Address(addr) => (octets(addr), None),
-    }
-}
-
-/// Every field of a concatenation is padded to four bytes.
-fn frontend_bytes(frontend: Frontend) -> Vec<u8> {
-    let mut out = octets(frontend.addr);
-    out.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
-    push_port(&mut out, frontend.port);
-    out
-}
-
-fn push_port(out: &mut Vec<u8>, port: u16) {
-    out.extend_from_slice(&port.to_be_bytes());
-    out.extend_from_slice(&[0, 0]);
-}
-
-fn octets(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(addr) => addr.octets().to_vec(),
-        IpAddr::V6(addr) => addr.octets().to_vec(),
-    }
-}
-
-fn read_element(container: Container, family: Family, element: &[u8]) -> Option<(Key, Value)> {
-    let key = attribute(attribute(element, 1)?, 1)?;
-    let item = match container {
-        Container::Services | Container::Outside | Container::Unserved | Container::Restricted => {
-            Item::Frontend(read_frontend(family, key)?.0)
-        }
-        Container::Endpoints | Container::OutsideEndpoints => {
-            let (frontend, rest) = read_frontend(family, key)?;
-            Item::Slot(frontend, u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?))
-        }
-        Container::Admitted => {
-            let (frontend, from) = read_frontend(family, key)?;
-            let end = attribute(attribute(element, 10)?, 1)?;
-            let to = read_frontend(family, end)?.1;
-            Item::Clients(frontend, read_range(family, from, to)?)
-        }
-        Container::Vips | Container::Hairpin | Container::Nodes => {
-            Item::Address(read_address(family, key)?.0)
-        }
-    };
-    let data = attribute(element, 2);
-    let value = match container {
-        Container::Services | Container::Outside | Container::Unserved => {
-            let owner = attribute(element, 6).and_then(comment).unwrap_or_default();
-            Value::Verdict(read_verdict(attribute(data?, 2)?)?, Arc::from(owner))
-        }
-        Container::Endpoints | Container::OutsideEndpoints => {
-            let (addr, port) = read_address(family, attribute(data?, 1)?)?;
-            let port = u16::from_be_bytes(port.get(..2)?.try_into().ok()?);
-            Value::Backend(Backend { addr, port })
-        }
-        _ => Value::Present,
-    };
-    Some((Key { container, item }, value))
-}
-
-fn read_verdict(data: &[u8]) -> Option<Verdict> {
-    match i32::from_be_bytes(attribute(data, 1)?.try_into().ok()?) {
-        VERDICT_DROP => Some(Verdict::Drop),
-        VERDICT_GOTO => Some(Verdict::Goto(ChainName::parse(text(attribute(data, 2)?))?)),
-        _ => None,
-    }
-}
-
-fn read_address(family: Family, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
-    match family {
-        Family::V4 => {
-            let (addr, rest) = bytes.split_first_chunk::<4>()?;
-            Some((IpAddr::from(*addr), rest))
-        }
-        Family::V6 => {
-            let (addr, rest) = bytes.split_first_chunk::<16>()?;
-            Some((IpAddr::from(*addr), rest))
-        }
-    }
-}
-
-fn read_frontend(family: Family, bytes: &[u8]) -> Option<(Frontend, &[u8])> {
-    let (addr, rest) = read_address(family, bytes)?;
-    let protocol = Transport::from_number(*rest.first()?)?;
-    let port = u16::from_be_bytes(rest.get(4..6)?.try_into().ok()?);
-    Some((Frontend { addr, protocol, port }, rest.get(8..)?))
-}
-
-fn read_range(family: Family, from: &[u8], to: &[u8]) -> Option<IpNet> {
-    let (from, to) = (read_address(family, from)?.0, read_address(family, to)?.0);
-    (0..=family.host_bits())
-        .filter_map(|bits| IpNet::new(from, bits).ok())
-        .find(|net| net.network() == from && net.broadcast() == to)
 }
 
 fn run_nft(text: &str) -> Result<(), OpError> {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::address::{Backend, Family, Frontend};
 use crate::dataplane::{Dataplane, Touched};
-use crate::nft::ruleset::{ChainName, Layout};
+use crate::nft::ruleset::{ChainName, Layout, Picker};
 use crate::service::{Pool, VirtualService};
 
 /// A map or set; in the kernel it exists once per family.
@@ -32,17 +32,21 @@ pub enum Container {
     Restricted,
     /// Frontend and range of clients it admits.
     Admitted,
+    /// Frontend → chain that remembers its clients.
+    Sticky,
     /// Virtual addresses.
     Vips,
     /// Backends of this node, as source and destination: a backend that called itself.
     Hairpin,
     /// Addresses of all nodes.
     Nodes,
+    /// Client and frontend → the backend that the client keeps. The rules fill it, not us.
+    Affinity,
 }
 
 impl Container {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
+    /// All whose contents are ours to decide.
+    pub const ALL: [Self; 11] = [
         Self::Services,
         Self::Endpoints,
         Self::Outside,
@@ -50,6 +54,7 @@ impl Container {
         Self::Unserved,
         Self::Restricted,
         Self::Admitted,
+        Self::Sticky,
         Self::Vips,
         Self::Hairpin,
         Self::Nodes,
@@ -66,9 +71,11 @@ impl Container {
             Self::Unserved => "unserved",
             Self::Restricted => "restricted",
             Self::Admitted => "admitted",
+            Self::Sticky => "sticky",
             Self::Vips => "vips",
             Self::Hairpin => "hairpin",
             Self::Nodes => "nodes",
+            Self::Affinity => "affinity",
         };
         format!("{stem}{}", family.digit())
     }
@@ -83,6 +90,8 @@ pub enum Item {
     Slot(Frontend, u32),
     /// A range of clients of a frontend.
     Clients(Frontend, IpNet),
+    /// One client of a frontend.
+    Client(IpAddr, Frontend),
     /// An address (in [`Container::Hairpin`]: twice).
     Address(IpAddr),
 }
@@ -92,7 +101,9 @@ impl Item {
     #[must_use]
     pub fn family(&self) -> Family {
         match self {
-            Self::Frontend(f) | Self::Slot(f, _) | Self::Clients(f, _) => Family::of(f.addr),
+            Self::Frontend(f) | Self::Slot(f, _) | Self::Clients(f, _) | Self::Client(_, f) => {
+                Family::of(f.addr)
+            }
             Self::Address(addr) => Family::of(*addr),
         }
     }
@@ -153,6 +164,12 @@ impl Elements {
         self.get(container, item).is_some()
     }
 
+    /// Do clients of this frontend keep their backends?
+    #[must_use]
+    pub fn is_sticky(&self, frontend: Frontend) -> bool {
+        self.contains(Container::Sticky, Item::Frontend(frontend))
+    }
+
     /// Does a range of admitted clients of the frontend contain the address?
     #[must_use]
     pub fn admits(&self, frontend: Frontend, client: IpAddr) -> bool {
@@ -164,7 +181,7 @@ impl Elements {
 
     /// The elements that name a frontend.
     pub fn of_frontend(&self, frontend: Frontend) -> impl Iterator<Item = (&Key, &Value)> {
-        const WITH_FRONTEND: [(Container, fn(Frontend) -> (Item, Item)); 7] = [
+        const WITH_FRONTEND: [(Container, fn(Frontend) -> (Item, Item)); 8] = [
             (Container::Services, whole),
             (Container::Endpoints, slots),
             (Container::Outside, whole),
@@ -172,6 +189,7 @@ impl Elements {
             (Container::Unserved, whole),
             (Container::Restricted, whole),
             (Container::Admitted, clients),
+            (Container::Sticky, whole),
         ];
         WITH_FRONTEND.into_iter().flat_map(move |(container, bounds)| {
             let (from, to) = bounds(frontend);
@@ -272,8 +290,7 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
     let place = Item::Frontend(frontend);
     match (&service.pool, layout.translates(frontend.addr)) {
         (Pool::Backends(list), true) => {
-            let chain = ChainName::Pick(family, count(list));
-            let verdict = Verdict::Goto(chain);
+            let verdict = pick(service, frontend, list, false);
             out.insert(Container::Services, place, Value::Verdict(verdict, owner.clone()));
             add_slots(out, Container::Endpoints, frontend, list);
         }
@@ -288,16 +305,22 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
     }
     match &service.outside {
         Some(Pool::Backends(list)) => {
-            let verdict = Verdict::Goto(ChainName::PickOutside(family, count(list)));
+            let verdict = pick(service, frontend, list, true);
             out.insert(Container::Outside, place, Value::Verdict(verdict, owner.clone()));
             add_slots(out, Container::OutsideEndpoints, frontend, list);
         }
         // Nobody answers clients from outside. The rule that reads this map translates addresses
         // and can't refuse: `Drop` is the only thing it can say, and what Local asks for.
         Some(Pool::Refuse | Pool::Drop) => {
-            out.insert(Container::Outside, place, Value::Verdict(Verdict::Drop, owner));
+            out.insert(Container::Outside, place, Value::Verdict(Verdict::Drop, owner.clone()));
         }
         None => {}
+    }
+    // IPVS remembers its own clients.
+    let by_table = layout.translates(frontend.addr) || service.outside.is_some();
+    if let Some(seconds) = service.affinity_seconds.filter(|_| by_table) {
+        let verdict = Verdict::Goto(ChainName::Remember(seconds));
+        out.insert(Container::Sticky, place, Value::Verdict(verdict, owner.clone()));
     }
     if !service.source_ranges.is_empty() {
         out.insert(Container::Restricted, place, Value::Present);
@@ -320,6 +343,11 @@ fn add_slots(out: &mut Elements, container: Container, frontend: Frontend, list:
     }
 }
 
-fn count(list: &[Backend]) -> u32 {
-    u32::try_from(list.len()).expect("fewer backends than addresses")
+fn pick(service: &VirtualService, frontend: Frontend, list: &[Backend], outside: bool) -> Verdict {
+    Verdict::Goto(ChainName::Pick(Picker {
+        family: Family::of(frontend.addr),
+        outside,
+        count: u32::try_from(list.len()).expect("fewer backends than addresses"),
+        sticky: service.affinity_seconds.is_some(),
+    }))
 }

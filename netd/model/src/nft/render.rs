@@ -5,9 +5,7 @@
 
 use std::fmt::Write;
 
-use ipnet::IpNet;
-
-use crate::address::{Family, Frontend};
+use crate::address::Family;
 use crate::nft::State;
 use crate::nft::elements::{Container, Item, Key, Value};
 use crate::nft::ruleset::{
@@ -25,11 +23,7 @@ const INFALLIBLE: &str = "a string takes all text";
 pub fn replace(state: &State) -> String {
     let mut out = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
     writeln!(out, "table inet {TABLE} {{").expect(INFALLIBLE);
-    for family in Family::ALL {
-        for container in Container::ALL {
-            declaration(&mut out, container, family);
-        }
-    }
+    declarations(&mut out);
     for chain in &state.pickers {
         picker(&mut out, *chain);
     }
@@ -39,32 +33,22 @@ pub fn replace(state: &State) -> String {
     out
 }
 
-/// Adds chains for more numbers of backends.
-#[must_use]
-pub fn add_chains<'a>(chains: impl IntoIterator<Item = &'a ChainName>) -> String {
-    let mut out = format!("table inet {TABLE} {{\n");
-    for chain in chains {
-        picker(&mut out, *chain);
-    }
-    out.push_str("}\n");
-    out
-}
-
 /// The rules alone, as a text that identifies them.
 #[must_use]
 pub fn fingerprint(ruleset: &Ruleset) -> String {
     let mut out = String::new();
-    for family in Family::ALL {
-        for container in Container::ALL {
-            declaration(&mut out, container, family);
-        }
-    }
+    declarations(&mut out);
     rules(&mut out, ruleset);
     out
 }
 
 fn frontend_type(family: Family) -> String {
     format!("{} daddr . meta l4proto . th dport", ip(family))
+}
+
+/// The frontend that was called, once the packet's own words are others.
+fn called(family: Family) -> String {
+    format!("ct original {} daddr . meta l4proto . ct original proto-dst", ip(family))
 }
 
 /// nft's word for a family.
@@ -76,13 +60,21 @@ pub fn ip(family: Family) -> &'static str {
     }
 }
 
+fn declarations(out: &mut String) {
+    for family in Family::ALL {
+        for container in Container::ALL.into_iter().chain([Container::Affinity]) {
+            declaration(out, container, family);
+        }
+    }
+}
+
 fn declaration(out: &mut String, container: Container, family: Family) {
     let name = container.name(family);
     let (ip, frontend) = (ip(family), frontend_type(family));
     // The modulus only fixes the key's type: every chain has its own.
     let slot = format!("{frontend} . numgen random mod 65536");
     let text = match container {
-        Container::Services | Container::Outside | Container::Unserved => {
+        Container::Services | Container::Outside | Container::Unserved | Container::Sticky => {
             format!("map {name} {{ typeof {frontend} : verdict; }}")
         }
         Container::Endpoints | Container::OutsideEndpoints => {
@@ -94,14 +86,26 @@ fn declaration(out: &mut String, container: Container, family: Family) {
         }
         Container::Vips | Container::Nodes => format!("set {name} {{ typeof {ip} daddr; }}"),
         Container::Hairpin => format!("set {name} {{ typeof {ip} saddr . {ip} daddr; }}"),
+        Container::Affinity => format!(
+            "map {name} {{ typeof {ip} saddr . {frontend} : {ip} daddr . th dport; \
+             flags dynamic, timeout; }}"
+        ),
     };
     writeln!(out, "\t{text}").expect(INFALLIBLE);
 }
 
+/// nft 1.0.6 has no words for the rules that remember clients: they must be added as netlink.
+#[must_use]
+pub fn needs_netlink(name: ChainName) -> bool {
+    matches!(name, ChainName::Learn | ChainName::Remember(_))
+}
+
 fn picker(out: &mut String, name: ChainName) {
     writeln!(out, "\tchain {name} {{").expect(INFALLIBLE);
-    for rule in chain_rules(name) {
-        writeln!(out, "\t\t{}", self::rule(&rule)).expect(INFALLIBLE);
+    if !needs_netlink(name) {
+        for rule in chain_rules(name) {
+            writeln!(out, "\t\t{}", self::rule(&rule)).expect(INFALLIBLE);
+        }
     }
     out.push_str("\t}\n");
 }
@@ -152,7 +156,9 @@ fn test(test: &Test, family: Family) -> String {
         Test::CalledItself => {
             format!("{ip} saddr . {ip} daddr @{}", Container::Hairpin.name(family))
         }
+        Test::Translated => "ct status dnat".to_owned(),
         Test::Tcp => "meta l4proto tcp".to_owned(),
+        Test::RedirectTo(link) => format!("oifname \"{link}\" icmpv6 type nd-redirect"),
     }
 }
 
@@ -183,6 +189,19 @@ fn action(action: &Action, family: Family) -> String {
         Action::Mark => format!("meta mark set meta mark or {MARK:#x}"),
         Action::Translate(map, n) => {
             format!("dnat {ip} to {frontend} . numgen random mod {n} map @{}", map.name(family))
+        }
+        Action::Recall => {
+            let map = Container::Affinity.name(family);
+            format!("dnat {ip} to {ip} saddr . {frontend} map @{map}")
+        }
+        Action::LookupCalled => {
+            let map = Container::Sticky.name(family);
+            format!("{} vmap @{map}", called(family))
+        }
+        Action::Remember(seconds) => {
+            let (map, called) = (Container::Affinity.name(family), called(family));
+            let backend = format!("{ip} daddr . th dport");
+            format!("update @{map} {{ {ip} saddr . {called} timeout {seconds}s : {backend} }}")
         }
         Action::Masquerade => "masquerade".to_owned(),
         Action::Goto(chain) => format!("goto {chain}"),
@@ -219,7 +238,8 @@ pub fn element(key: &Key, value: &Value) -> String {
     let place = match key.item {
         Item::Frontend(frontend) => frontend.to_string(),
         Item::Slot(frontend, slot) => format!("{frontend} . {slot}"),
-        Item::Clients(frontend, range) => clients(frontend, range),
+        Item::Clients(frontend, range) => format!("{frontend} . {range}"),
+        Item::Client(client, frontend) => format!("{client} . {frontend}"),
         Item::Address(addr) if key.container == Container::Hairpin => format!("{addr} . {addr}"),
         Item::Address(addr) => addr.to_string(),
     };
@@ -228,8 +248,4 @@ pub fn element(key: &Key, value: &Value) -> String {
         Value::Verdict(verdict, owner) => format!("{place} comment \"{owner}\" : {verdict}"),
         Value::Backend(backend) => format!("{place} : {backend}"),
     }
-}
-
-fn clients(frontend: Frontend, range: IpNet) -> String {
-    format!("{frontend} . {range}")
 }

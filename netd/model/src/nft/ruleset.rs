@@ -89,13 +89,64 @@ impl Layout {
     }
 }
 
+/// A way to choose a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Picker {
+    /// The backends' family.
+    pub family: Family,
+    /// For clients outside the cluster only, from [`Container::OutsideEndpoints`].
+    pub outside: bool,
+    /// One of so many.
+    pub count: u32,
+    /// A client that is remembered gets the backend it had.
+    pub sticky: bool,
+}
+
+impl Picker {
+    /// The map that the backends are in.
+    #[must_use]
+    pub fn endpoints(&self) -> Container {
+        if self.outside { Container::OutsideEndpoints } else { Container::Endpoints }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (outside, text) = match text.strip_prefix("-outside") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let mut parts = text.split('-');
+        let family = match parts.next()? {
+            "4" => Family::V4,
+            "6" => Family::V6,
+            _ => return None,
+        };
+        let count = parts.next()?.parse().ok()?;
+        let sticky = match parts.next() {
+            Some("sticky") => true,
+            Some(_) => return None,
+            None => false,
+        };
+        parts.next().is_none().then_some(Self { family, outside, count, sticky })
+    }
+}
+
+impl fmt::Display for Picker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outside = if self.outside { "-outside" } else { "" };
+        write!(f, "{outside}{}-{}", self.family.digit(), self.count)?;
+        if self.sticky { f.write_str("-sticky") } else { Ok(()) }
+    }
+}
+
 /// A chain that others go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainName {
-    /// Picks one of so many backends.
-    Pick(Family, u32),
-    /// Picks one of so many backends for clients outside the cluster.
-    PickOutside(Family, u32),
+    /// Marks the connection, recalls what the client had, else picks a backend.
+    Pick(Picker),
+    /// Sees what was picked for whom, and finds out whether that is to be remembered.
+    Learn,
+    /// Remembers it for so many seconds after the client's last connection.
+    Remember(u32),
     /// Marks the connection as ours and leaves translation to IPVS.
     Served,
     /// Refuses.
@@ -105,8 +156,9 @@ pub enum ChainName {
 impl fmt::Display for ChainName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pick(family, n) => write!(f, "pick{}-{n}", family.digit()),
-            Self::PickOutside(family, n) => write!(f, "pick-outside{}-{n}", family.digit()),
+            Self::Pick(picker) => write!(f, "pick{picker}"),
+            Self::Learn => f.write_str("learn"),
+            Self::Remember(seconds) => write!(f, "remember-{seconds}s"),
             Self::Served => f.write_str("served"),
             Self::Refuse => f.write_str("refuse"),
         }
@@ -117,22 +169,14 @@ impl ChainName {
     /// The chain of a name in the kernel.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let family = |digit: &str| match digit {
-            "4" => Some(Family::V4),
-            "6" => Some(Family::V6),
-            _ => None,
-        };
         match name {
             "served" => Some(Self::Served),
             "refuse" => Some(Self::Refuse),
-            _ => {
-                let (stem, n) = name.rsplit_once('-')?;
-                let n = n.parse().ok()?;
-                match stem.strip_prefix("pick-outside") {
-                    Some(digit) => Some(Self::PickOutside(family(digit)?, n)),
-                    None => Some(Self::Pick(family(stem.strip_prefix("pick")?)?, n)),
-                }
-            }
+            "learn" => Some(Self::Learn),
+            _ => match name.strip_prefix("remember-") {
+                Some(rest) => rest.strip_suffix('s')?.parse().ok().map(Self::Remember),
+                None => Picker::parse(name.strip_prefix("pick")?).map(Self::Pick),
+            },
         }
     }
 }
@@ -234,8 +278,12 @@ pub enum Test {
     NotAdmitted,
     /// Its source is its destination, a backend of this node.
     CalledItself,
+    /// Its destination was translated.
+    Translated,
     /// It is TCP.
     Tcp,
+    /// It tells a host behind this link to use another router.
+    RedirectTo(Arc<str>),
 }
 
 /// What a rule does.
@@ -247,6 +295,12 @@ pub enum Action {
     Mark,
     /// Translate the destination to a random one of so many slots of a map.
     Translate(Container, u32),
+    /// Translate to the backend that is remembered for the client, if one is.
+    Recall,
+    /// Look up, in [`Container::Sticky`], the frontend that the client called before translation.
+    LookupCalled,
+    /// Remember for so many seconds where the client's call was translated to.
+    Remember(u32),
     /// Translate the source to an address of this node.
     Masquerade,
     /// Go on in another chain, and don't come back.
@@ -271,14 +325,22 @@ pub struct Ruleset {
 pub fn chain_rules(name: ChainName) -> Vec<Rule> {
     let rule = |family, tests, action| Rule { family, tests, action };
     match name {
-        ChainName::Pick(family, n) => vec![
-            rule(Some(family), vec![], Action::Mark),
-            rule(Some(family), vec![], Action::Translate(Container::Endpoints, n)),
-        ],
-        // Not marked: these backends are here, and the client's address must be kept.
-        ChainName::PickOutside(family, n) => {
-            vec![rule(Some(family), vec![], Action::Translate(Container::OutsideEndpoints, n))]
+        ChainName::Pick(picker) => {
+            let family = Some(picker.family);
+            let mut rules = Vec::new();
+            // Backends for clients outside are here, and the client's address must be kept.
+            if !picker.outside {
+                rules.push(rule(family, vec![], Action::Mark));
+            }
+            if picker.sticky {
+                rules.push(rule(family, vec![], Action::Recall));
+            }
+            let translate = Action::Translate(picker.endpoints(), picker.count);
+            rules.push(rule(family, vec![], translate));
+            rules
         }
+        ChainName::Learn => both_families(Action::LookupCalled),
+        ChainName::Remember(seconds) => both_families(Action::Remember(seconds)),
         ChainName::Served => vec![rule(None, vec![], Action::Mark)],
         ChainName::Refuse => vec![
             rule(None, vec![Test::Tcp], Action::Reset),
@@ -287,16 +349,21 @@ pub fn chain_rules(name: ChainName) -> Vec<Rule> {
     }
 }
 
+fn both_families(action: Action) -> Vec<Rule> {
+    Family::ALL.map(|family| on(family, vec![], action.clone())).to_vec()
+}
+
 /// The chains for numbers of backends that the elements go to, and those that are always there.
 #[must_use]
 pub fn pickers(layout: &Layout, elements: &Elements) -> BTreeSet<ChainName> {
-    let mut out: BTreeSet<ChainName> = [ChainName::Served, ChainName::Refuse].into();
+    let mut out: BTreeSet<ChainName> =
+        [ChainName::Served, ChainName::Refuse, ChainName::Learn].into();
     if layout.engine == Engine::Nftables {
-        out.extend(
-            Family::ALL
-                .into_iter()
-                .flat_map(|f| (1..=READY_PICKERS).map(move |n| ChainName::Pick(f, n))),
-        );
+        out.extend(Family::ALL.into_iter().flat_map(|family| {
+            (1..=READY_PICKERS).map(move |count| {
+                ChainName::Pick(Picker { family, outside: false, count, sticky: false })
+            })
+        }));
     }
     out.extend(elements.0.values().filter_map(|value| match value {
         Value::Verdict(Verdict::Goto(chain), _) => Some(*chain),
@@ -328,9 +395,13 @@ pub fn build(layout: &Layout) -> Ruleset {
             chain("translate-own", Purpose::Nat, Hook::Output, -100, &|f| {
                 vec![on(f, vec![], Action::Lookup(Container::Services))]
             }),
+            BaseChain { name: "learn-arriving", hook: Hook::Prerouting, ..learning() },
+            BaseChain { name: "learn-own", hook: Hook::Output, ..learning() },
             chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(layout, f)),
             chain("refuse-passing", filter, Hook::Forward, 0, &|f| refuse_unserved(layout, f)),
-            chain("refuse-own", filter, Hook::Output, 0, &|f| refuse_unserved(layout, f)),
+            chain("refuse-own", filter, Hook::Output, 0, &|f| {
+                [redirects(layout, f), refuse_unserved(layout, f)].concat()
+            }),
             chain("translate-source", Purpose::Nat, Hook::Postrouting, 100, &|f| {
                 masquerade(layout, f)
             }),
@@ -355,6 +426,29 @@ fn check_source(layout: &Layout, family: Family) -> Vec<Rule> {
     let tests =
         vec![Test::Through(layout.bridge.clone()), Test::Source(Is::NotIn, Group::Ranges(allowed))];
     vec![on(family, tests, Action::Drop)]
+}
+
+/// Right after translation, when the packet already says where it goes.
+fn learning() -> BaseChain {
+    let tests = vec![Test::Opens, Test::Translated];
+    BaseChain {
+        name: "learn",
+        purpose: Purpose::Filter,
+        hook: Hook::Prerouting,
+        priority: -90,
+        rules: vec![Rule { family: None, tests, action: Action::Goto(ChainName::Learn) }],
+    }
+}
+
+/// Two pods of one node share a link and still must talk through the node, or answers would go
+/// past the translation. IPv6 has no setting that keeps the kernel from telling them otherwise.
+fn redirects(layout: &Layout, family: Family) -> Vec<Rule> {
+    match family {
+        Family::V4 => vec![],
+        Family::V6 => {
+            vec![on(family, vec![Test::RedirectTo(layout.bridge.clone())], Action::Drop)]
+        }
+    }
 }
 
 fn translate_arriving(layout: &Layout, family: Family) -> Vec<Rule> {

@@ -10,7 +10,7 @@ use crate::address::{Backend, Family, Frontend, Protocol};
 use crate::nft::State;
 use crate::nft::elements::{Container, Item, Value, Verdict};
 use crate::nft::render;
-use crate::nft::ruleset::{Action, Group, Hook, Is, Rule, Test, chain_rules};
+use crate::nft::ruleset::{Action, ChainName, Group, Hook, Is, Rule, Test, chain_rules};
 use crate::packet::{From, Outcome, Packet, Step, Walk};
 
 /// What a walk must know of the node besides its tables.
@@ -171,6 +171,12 @@ impl<'a> Traveller<'a> {
                 self.packet.source == self.destination.addr
                     && elements.contains(Container::Hairpin, Item::Address(self.packet.source))
             }
+            // Only packets of Services' protocols are walked.
+            Test::RedirectTo(_) => false,
+            Test::Translated => {
+                let Backend { addr, port } = self.destination;
+                (addr, port) != (self.packet.to.addr, self.packet.to.port)
+            }
             Test::Tcp => self.packet.to.protocol == Protocol::Tcp,
         }
     }
@@ -184,17 +190,24 @@ impl<'a> Traveller<'a> {
     }
 
     fn act(&mut self, place: &str, rule: &Rule) -> Flow {
-        match &rule.action {
-            Action::Lookup(map) => return self.look_up(place, rule, *map),
-            Action::Goto(chain) => {
-                self.note(place, render::rule(rule));
-                return self.go_to(*chain);
-            }
-            _ => {}
-        }
         let text = render::rule(rule);
         match &rule.action {
-            Action::Lookup(_) | Action::Goto(_) => unreachable!("handled above"),
+            Action::Lookup(map) => self.look_up(place, rule, *map),
+            // Every translated connection goes there; most have nothing to learn.
+            Action::Goto(ChainName::Learn) => self.go_to(ChainName::Learn),
+            Action::Goto(chain) => {
+                self.note(place, text);
+                self.go_to(*chain)
+            }
+            // The walk's client was never here before.
+            Action::Recall => Flow::Continue,
+            Action::LookupCalled => {
+                self.look_up_frontend(place, rule, Container::Sticky, self.packet.to)
+            }
+            Action::Remember(_) => {
+                self.note(place, text);
+                Flow::Done
+            }
             Action::Mark => {
                 self.marked = true;
                 Flow::Continue
@@ -226,7 +239,17 @@ impl<'a> Traveller<'a> {
     }
 
     fn look_up(&mut self, place: &str, rule: &Rule, map: Container) -> Flow {
-        let item = Item::Frontend(self.frontend());
+        self.look_up_frontend(place, rule, map, self.frontend())
+    }
+
+    fn look_up_frontend(
+        &mut self,
+        place: &str,
+        rule: &Rule,
+        map: Container,
+        frontend: Frontend,
+    ) -> Flow {
+        let item = Item::Frontend(frontend);
         let Some(Value::Verdict(verdict, owner)) = self.table.elements.get(map, item) else {
             return Flow::Continue;
         };
@@ -239,7 +262,7 @@ impl<'a> Traveller<'a> {
         }
     }
 
-    fn go_to(&mut self, chain: crate::nft::ChainName) -> Flow {
+    fn go_to(&mut self, chain: ChainName) -> Flow {
         match self.run(&chain.to_string(), &chain_rules(chain)) {
             Flow::Continue => Flow::Done,
             end => end,
