@@ -91,7 +91,7 @@ impl Writer<'_> {
         }
         let module = definition.rsplit_once('.').map_or("", |(module, _)| module);
         let known: BTreeMap<_, _> = properties.keys().map(|name| (fold(name), name)).collect();
-        let mut inlined = BTreeMap::new();
+        let mut inlined = BTreeSet::new();
         for field in fields.iter().filter(|f| !known.contains_key(&f.key)) {
             let part = match &field.message {
                 Some(message) => self.part_of(module, message, &properties)?,
@@ -102,16 +102,14 @@ impl Writer<'_> {
                 continue;
             };
             writeln!(self.out, "\t\t{} {}", field.number, part.0)?;
-            for name in part.1.keys() {
-                inlined.insert(name.clone(), ());
-            }
+            inlined.extend(part.1.keys().cloned());
             self.inlined.insert(part.0, part.1);
         }
         for (name, property) in &properties {
             let number = match fields.iter().find(|f| f.key == fold(name)) {
                 Some(field) => field.number,
                 None => {
-                    if !inlined.contains_key(name) && name != "apiVersion" && name != "kind" {
+                    if !inlined.contains(name) && name != "apiVersion" && name != "kind" {
                         println!("{definition}: {name} has no number");
                     }
                     0
