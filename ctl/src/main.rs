@@ -1,1 +1,94 @@
-fn main() {}
+//! `minictl`: one binary that is the whole cluster and its client.
+//!
+//! This crate is the composition root: it reads the command line, connects the crates, prints, and
+//! turns results into exit codes. It decides nothing about clusters.
+
+mod cli;
+mod clusters;
+mod node;
+mod server;
+mod terminal;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+use tokio_util::sync::CancellationToken;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    // Started by containerd for each container: no runtime, no certificates, as little memory as
+    // can be.
+    if args.next().is_some_and(|first| first == "pod-log") {
+        return match agent::pod_log(args.map(|arg| arg.to_string_lossy().into_owned())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => terminal::fail(&error.into()),
+        };
+    }
+    // One TLS provider for everything; a second install could only come from a second main.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    let runtime = match runtime(&cli.command) {
+        Ok(runtime) => runtime,
+        Err(error) => return terminal::fail(&error.into()),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(error) => terminal::fail(&error),
+    }
+}
+
+/// The parts of a cluster work on all cores; a client waits for one request at a time.
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    match command {
+        Command::Server(_) | Command::Node(_) | Command::Netd(_) => {
+            tokio::runtime::Builder::new_multi_thread().enable_all().build()
+        }
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let state = cli.state_dir;
+    let kubeconfig = cli.globals.kubeconfig.as_deref();
+    match cli.command {
+        Command::Server(options) => {
+            terminal::log();
+            server::run(options, terminal::stop_signal()?).await?;
+        }
+        Command::Node(options) => {
+            terminal::log();
+            node::run(options, kubeconfig, terminal::stop_signal()?).await?;
+        }
+        Command::Netd(options) => {
+            terminal::log();
+            node::run_netd(options, kubeconfig, terminal::stop_signal()?).await?;
+        }
+        Command::Kubeconfig(options) => {
+            let server = cli.globals.server.as_deref();
+            terminal::say(server::kubeconfig(&options, server)?.trim_end());
+        }
+        Command::Supervise { dir } => {
+            terminal::log();
+            let stop: CancellationToken = terminal::stop_signal()?;
+            lab::up::supervise_folder(&dir, stop).await?;
+        }
+        Command::Up(options) => clusters::up(&state, options).await?,
+        Command::Down => clusters::down(&state).await?,
+        Command::Lab(command) => return clusters::lab(&state, command).await,
+        Command::Image(command) => clusters::image(&state, command).await?,
+        Command::Completion { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "minictl", &mut std::io::stdout());
+        }
+        Command::Client(verb) => {
+            let found = lab::status::default_kubeconfig(&state);
+            let mut io = verbs::Io::standard();
+            let code = verbs::run(&cli.globals, verb, found, &mut io).await;
+            return Ok(terminal::exit(code));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -53,6 +53,8 @@ pub struct MachineSpec {
 
 /// The name that the cluster of the machine has in cgroups and in containerd.
 pub const MACHINE: &str = "machine";
+/// Its node's namespace inside containerd.
+pub const CONTAINERD_NAMESPACE: &str = "minictl";
 
 /// Starts a lab and waits until its nodes are ready.
 ///
@@ -152,7 +154,7 @@ async fn start_machine(
         name: &spec.node,
         address: spec.address,
         containerd: &socket,
-        containerd_namespace: "minictl",
+        containerd_namespace: CONTAINERD_NAMESPACE,
         cgroup_parent: plan::cgroup_parent(MACHINE, &spec.node),
         namespace: None,
     };

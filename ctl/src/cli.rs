@@ -1,0 +1,292 @@
+//! The command line: what can be typed. Each verb only carries values; nothing is done here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+
+/// A mini Kubernetes to see how its networking works.
+#[derive(Debug, Parser)]
+#[command(name = "minictl", version, propagate_version = false, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: verbs::Globals,
+    /// Folder in which clusters keep their state
+    #[arg(long, global = true, env = "MINICTL_STATE_DIR", default_value = lab::paths::STATE)]
+    pub(crate) state_dir: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a cluster of one node on this machine
+    Up(Up),
+    /// Stop the cluster on this machine and remove everything of it
+    Down,
+    /// Labs: several nodes on this machine, each a network namespace
+    #[command(subcommand)]
+    Lab(LabCommand),
+    /// Images of the course and of your own
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Run the control plane: API server and controllers
+    Server(Server),
+    /// Run a node: agent and netd
+    Node(Node),
+    /// Run netd alone, for a cluster whose nodes have another agent
+    Netd(Netd),
+    /// Print a kubeconfig with a new client certificate of a cluster's authority
+    Kubeconfig(Kubeconfig),
+    /// Keep the processes of a cluster running
+    #[command(hide = true)]
+    Supervise {
+        /// The cluster's folder
+        dir: PathBuf,
+    },
+    /// Print a shell completion script
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    #[command(flatten)]
+    Client(verbs::Verb),
+}
+
+/// The engine that carries Services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dataplane {
+    /// IPVS where the kernel has it, nftables elsewhere
+    #[default]
+    Auto,
+    /// IPVS
+    Ipvs,
+    /// nftables
+    Nftables,
+}
+
+/// The address ranges of a cluster.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Ranges {
+    /// Addresses of pods; each node gets a /24 of it
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
+    pub(crate) cluster_cidr: Ipv4Net,
+    /// Addresses of Services
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
+    pub(crate) service_cidr: Ipv4Net,
+}
+
+/// `minictl up`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Up {
+    /// The node's address [default: the one this machine is reached by]
+    #[arg(long)]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// The node's name [default: this machine's]
+    #[arg(long)]
+    pub(crate) node_name: Option<String>,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
+    /// Engine for Services
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) dataplane: Dataplane,
+    #[command(flatten)]
+    pub(crate) images: Images,
+}
+
+/// Which images a new cluster gets.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Images {
+    /// Folder of image archives to import; the course images are built into it if they are missing
+    #[arg(long, default_value = lab::paths::IMAGE_CACHE, value_name = "DIR")]
+    pub(crate) images: PathBuf,
+    /// Build and import no images
+    #[arg(long, conflicts_with = "images")]
+    pub(crate) no_images: bool,
+}
+
+/// `minictl lab …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Start a lab
+    Up(LabUp),
+    /// Stop a lab and remove everything of it
+    Down {
+        /// The lab
+        #[arg(default_value = "lab")]
+        name: String,
+    },
+    /// List the labs of this machine
+    List,
+    /// Show hosts, processes and nodes of a lab
+    Status {
+        /// The lab
+        #[arg(default_value = "lab")]
+        name: String,
+    },
+    /// Run a command on a host of a lab
+    Exec {
+        /// LAB/HOST, or HOST of the lab named "lab"
+        host: String,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Print the path of a lab's kubeconfig
+    Kubeconfig {
+        /// The lab
+        #[arg(default_value = "lab")]
+        name: String,
+    },
+}
+
+/// `minictl lab up`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LabUp {
+    /// Name of the lab
+    #[arg(default_value = "lab")]
+    pub(crate) name: String,
+    /// Number of nodes
+    #[arg(long, default_value_t = 2)]
+    pub(crate) nodes: u32,
+    /// The node network; nodes get .70, .71, … of it
+    #[arg(long, default_value = "192.168.56.0/24", value_name = "CIDR")]
+    pub(crate) network: Ipv4Net,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
+    /// Engine for Services
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) dataplane: Dataplane,
+    /// Let the lab out by this machine's own uplink
+    #[arg(long)]
+    pub(crate) uplink: bool,
+    #[command(flatten)]
+    pub(crate) images: Images,
+}
+
+/// `minictl image …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Build the course images from Debian's packages
+    Build {
+        /// Folder for the archives
+        #[arg(long, default_value = lab::paths::IMAGE_CACHE, value_name = "DIR")]
+        output: PathBuf,
+    },
+    /// Import an image archive (OCI layout or docker save) into all nodes of a cluster
+    Import {
+        /// The archive
+        archive: PathBuf,
+        /// The lab; without it the cluster of this machine, or the lab named "lab"
+        #[arg(long)]
+        lab: Option<String>,
+    },
+}
+
+/// `minictl server`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Server {
+    /// Folder of the store
+    #[arg(long)]
+    pub(crate) data_dir: PathBuf,
+    /// Folder of the cluster's authority
+    #[arg(long)]
+    pub(crate) pki_dir: PathBuf,
+    /// Address to listen on
+    #[arg(long, default_value = "0.0.0.0:6443")]
+    pub(crate) bind: SocketAddr,
+    /// Listen on the socket that is standard input, too
+    #[arg(long, hide = true)]
+    pub(crate) listen_stdin: bool,
+    /// Where nodes and pods reach this server
+    #[arg(long)]
+    pub(crate) advertise: SocketAddr,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
+}
+
+/// `minictl node`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Node {
+    /// The node's name
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The node's address
+    #[arg(long)]
+    pub(crate) node_ip: IpAddr,
+    /// containerd's socket
+    #[arg(long, default_value = lab::containerd::MACHINE_SOCKET)]
+    pub(crate) containerd: PathBuf,
+    /// Namespace inside containerd
+    #[arg(long, default_value = "minictl")]
+    pub(crate) containerd_namespace: String,
+    /// What the agent must remember; must be the same after a restart
+    #[arg(long)]
+    pub(crate) agent_dir: PathBuf,
+    /// Parent of the pods' cgroups
+    #[arg(long, default_value = "/minictl/machine")]
+    pub(crate) cgroup_parent: String,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
+    /// Engine for Services
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) dataplane: Dataplane,
+}
+
+/// `minictl kubeconfig`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Kubeconfig {
+    /// Folder of the cluster's authority; made if it is absent
+    #[arg(long)]
+    pub(crate) pki_dir: PathBuf,
+    /// Name of the user
+    #[arg(long, default_value = "admin")]
+    pub(crate) as_user: String,
+    /// Group of the user; "system:nodes" with user "system:node:NAME" for a node
+    #[arg(long, default_value = "system:masters")]
+    pub(crate) as_group: String,
+}
+
+/// `minictl netd`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Netd {
+    /// The node's name
+    #[arg(long)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
+    /// The link that pods are attached to
+    #[arg(long, default_value = "mini0")]
+    pub(crate) bridge: String,
+    /// Engine for Services
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) dataplane: Dataplane,
+}
+
+impl From<&Ranges> for lab::spec::Ranges {
+    fn from(ranges: &Ranges) -> Self {
+        Self { cluster: ranges.cluster_cidr, service: ranges.service_cidr }
+    }
+}
+
+impl From<Dataplane> for lab::spec::Dataplane {
+    fn from(dataplane: Dataplane) -> Self {
+        match dataplane {
+            Dataplane::Auto => Self::Auto,
+            Dataplane::Ipvs => Self::Ipvs,
+            Dataplane::Nftables => Self::Nftables,
+        }
+    }
+}
+
+impl From<Dataplane> for netd::Mode {
+    fn from(dataplane: Dataplane) -> Self {
+        match dataplane {
+            Dataplane::Auto => Self::Auto,
+            Dataplane::Ipvs => Self::Ipvs,
+            Dataplane::Nftables => Self::Nftables,
+        }
+    }
+}

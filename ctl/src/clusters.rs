@@ -1,0 +1,347 @@
+//! `minictl lab …`, `up`, `down`, `image`: clusters on this machine, with progress and tables.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+use lab::paths::Paths;
+use lab::spec::{LabSpec, Role};
+use lab::up::{MachineSpec, Started};
+use lab::{Progress, containerd, down, exec, images, preflight, status, up};
+
+use crate::cli::{self, ImageCommand, LabCommand};
+use crate::node;
+use crate::terminal::{note, say, stop_signal};
+
+/// The annotation by which netd reports its engine, and why it is that one.
+const DATAPLANE_ANNOTATION: &str = "minictl.io/dataplane";
+
+/// Prints each step with the time since the start.
+struct Steps(Instant);
+
+impl Progress for Steps {
+    fn step(&self, text: &str) {
+        note(&format!("[{:5.2}s] {text}", self.0.elapsed().as_secs_f32()));
+    }
+}
+
+/// `minictl lab …`
+pub(crate) async fn lab(state: &Path, command: LabCommand) -> Result<ExitCode> {
+    match command {
+        LabCommand::Up(options) => lab_up(state, options).await?,
+        LabCommand::Down { name } => {
+            down::lab(state, &name).await?;
+            say(&format!("lab {name} is down: nothing of it is left"));
+        }
+        LabCommand::List => list(state),
+        LabCommand::Status { name } => show(state, &name).await?,
+        LabCommand::Exec { host, command } => {
+            let (lab, host) = host.split_once('/').unwrap_or(("lab", &host));
+            let ended = exec::run(state, lab, host, &command)?;
+            let code = ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            return Ok(ExitCode::from(code));
+        }
+        LabCommand::Kubeconfig { name } => {
+            status::spec(state, &name)?;
+            say(&Paths::lab(state, &name).kubeconfig().display().to_string());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn lab_up(state: &Path, options: cli::LabUp) -> Result<()> {
+    let spec = LabSpec {
+        name: options.name,
+        nodes: options.nodes,
+        network: options.network,
+        ranges: (&options.ranges).into(),
+        dataplane: options.dataplane.into(),
+        uplink: options.uplink,
+    };
+    spec.validate()?;
+    let paths = Paths::lab(state, &spec.name);
+    if status::is_up(&paths) {
+        say(&format!("lab {} is up", spec.name));
+        return show(state, &spec.name).await;
+    }
+    preflight::check_machine()?;
+    let steps = Steps(Instant::now());
+    build_images(&options.images, &steps)?;
+    let program = this_program()?;
+    let stop = stop_signal()?;
+    let started = tokio::select! {
+        started = up::lab(state, &spec, &program, &steps) => started?,
+        () = stop.cancelled() => {
+            steps.step("interrupted: removing what was made");
+            down::leftovers(state, &spec).await?;
+            bail!("lab {} was not started", spec.name);
+        }
+    };
+    if started == Started::Now {
+        let nodes: Vec<String> = spec.node_hosts().into_iter().map(|host| host.name).collect();
+        steps.step(&format!("{} nodes are ready", nodes.len()));
+        import_all(&paths.containerd_socket(), &nodes, &options.images, &steps).await?;
+    }
+    show(state, &spec.name).await
+}
+
+fn this_program() -> Result<PathBuf> {
+    std::env::current_exe().context("find this program's file")
+}
+
+fn build_images(options: &cli::Images, steps: &Steps) -> Result<()> {
+    if !options.no_images {
+        images::build_missing(&options.images, steps)?;
+    }
+    Ok(())
+}
+
+/// Imports every archive of the folder into every containerd namespace, all at once.
+async fn import_all(
+    socket: &Path,
+    namespaces: &[String],
+    options: &cli::Images,
+    steps: &Steps,
+) -> Result<()> {
+    if options.no_images {
+        return Ok(());
+    }
+    let archives = images::archives(&options.images);
+    let mut imports = tokio::task::JoinSet::new();
+    for archive in archives.clone() {
+        for namespace in namespaces.to_vec() {
+            let (socket, archive) = (socket.to_owned(), archive.clone());
+            imports.spawn(async move {
+                agent::import_image(&socket, &namespace, &archive)
+                    .await
+                    .with_context(|| format!("import {}", archive.display()))
+            });
+        }
+    }
+    while let Some(import) = imports.join_next().await {
+        import.context("an import panicked")??;
+    }
+    steps.step(&format!("{} images are on every node", archives.len()));
+    Ok(())
+}
+
+fn list(state: &Path) {
+    let labs = status::labs(state);
+    if labs.is_empty() {
+        say("no labs: start one with \"minictl lab up\"");
+        return;
+    }
+    let rows = labs.iter().map(|name| {
+        let up = if status::is_up(&Paths::lab(state, name)) { "up" } else { "down" };
+        let spec = status::spec(state, name).ok();
+        let nodes = spec.as_ref().map_or_else(String::new, |spec| spec.nodes.to_string());
+        let network = spec.map_or_else(String::new, |spec| spec.network.to_string());
+        vec![name.clone(), up.to_owned(), nodes, network]
+    });
+    table(&["NAME", "STATUS", "NODES", "NETWORK"], rows.collect());
+}
+
+async fn show(state: &Path, name: &str) -> Result<()> {
+    let spec = status::spec(state, name)?;
+    let paths = Paths::lab(state, name);
+    if !status::is_up(&paths) {
+        bail!("lab {name} is not running: start it again with \"minictl lab up {name}\"");
+    }
+    let api: Api<Node> = Api::all(up::client(&paths).await?);
+    let nodes = api.list(&ListParams::default()).await.context("ask the API server for nodes")?;
+    say(&format!("Lab {name}: bridge {}, network {}\n", spec.bridge(), spec.network));
+    let hosts = spec.hosts().into_iter().map(|host| {
+        let node = nodes.items.iter().find(|node| node.metadata.name.as_ref() == Some(&host.name));
+        let does = match host.role {
+            Role::Node => node.map_or_else(|| "not registered".to_owned(), describe_node),
+            Role::Client => "outside the cluster".to_owned(),
+            Role::Internet => "the nodes' default gateway".to_owned(),
+        };
+        vec![host.name, host.address.to_string(), host.namespace, does]
+    });
+    table(&["HOST", "ADDRESS", "NETNS", "STATUS"], hosts.collect());
+    say("");
+    let processes = status::processes(&paths).into_iter().map(|process| {
+        let pid = process.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let memory =
+            process.memory_kib.map_or_else(|| "-".to_owned(), |kib| format!("{} MB", kib / 1024));
+        vec![process.name, pid, memory]
+    });
+    table(&["PROCESS", "PID", "MEMORY"], processes.collect());
+    say(&format!("\nkubectl:  export KUBECONFIG={}", paths.kubeconfig().display()));
+    say(&format!(
+        "host:     minictl lab exec {name}/client -- curl http://{}:PORT",
+        spec.hosts()[0].address
+    ));
+    say(&format!("the end:  minictl lab down {name}"));
+    Ok(())
+}
+
+fn describe_node(node: &Node) -> String {
+    let ready = node
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let annotations = node.metadata.annotations.iter().flatten();
+    let dataplane = annotations
+        .filter(|(key, _)| *key == DATAPLANE_ANNOTATION)
+        .map(|(_, value)| value.as_str())
+        .next()
+        .unwrap_or("no dataplane reported");
+    format!("{}, {dataplane}", if ready { "Ready" } else { "NotReady" })
+}
+
+/// `minictl up`
+pub(crate) async fn up(state: &Path, options: cli::Up) -> Result<()> {
+    let paths = Paths::machine(state);
+    if status::is_up(&paths) {
+        say("the cluster of this machine is up");
+        return Ok(());
+    }
+    preflight::check_machine()?;
+    let steps = Steps(Instant::now());
+    build_images(&options.images, &steps)?;
+    let machine_containerd = Path::new(containerd::MACHINE_SOCKET);
+    let reachable = std::os::unix::net::UnixStream::connect(machine_containerd).is_ok();
+    let spec = MachineSpec {
+        node: options.node_name.map_or_else(machine_name, Ok)?,
+        address: match options.node_ip {
+            Some(address) => address,
+            None => machine_address().await?,
+        },
+        ranges: (&options.ranges).into(),
+        dataplane: options.dataplane.into(),
+        containerd: reachable.then(|| machine_containerd.to_owned()),
+    };
+    up::machine(state, &spec, &this_program()?, &steps).await?;
+    steps.step(&format!("node {} is ready", spec.node));
+    let socket = spec.containerd.unwrap_or_else(|| paths.containerd_socket());
+    import_all(&socket, &[up::CONTAINERD_NAMESPACE.to_owned()], &options.images, &steps).await?;
+    say(&format!("The cluster is up: node {} at {}.", spec.node, spec.address));
+    say(&format!("kubectl:  export KUBECONFIG={}", paths.kubeconfig().display()));
+    say("the end:  minictl down");
+    Ok(())
+}
+
+fn machine_name() -> Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the hostname")?;
+    Ok(name.trim().to_lowercase())
+}
+
+/// The first address of the machine that others can reach it by.
+async fn machine_address() -> Result<IpAddr> {
+    let addresses = netns::Links::here()?.addresses().await?;
+    addresses
+        .into_iter()
+        .map(|(_, net)| net.addr())
+        .find(|address| address.is_ipv4() && !address.is_loopback())
+        .context("this machine has no address: give one with --node-ip")
+}
+
+/// `minictl down`
+pub(crate) async fn down(state: &Path) -> Result<()> {
+    let paths = Paths::machine(state);
+    let Ok(bytes) = std::fs::read(paths.spec()) else {
+        say("there is no cluster on this machine");
+        return Ok(());
+    };
+    let spec: MachineSpec = serde_json::from_slice(&bytes)
+        .with_context(|| format!("read {}", paths.spec().display()))?;
+    down::machine_processes(state).await?;
+    let agent_dir = paths.node(&spec.node);
+    let leftovers = agent::Leftovers {
+        containerd_socket: spec.containerd.unwrap_or_else(|| paths.containerd_socket()),
+        containerd_namespace: up::CONTAINERD_NAMESPACE.to_owned(),
+        log_dir: agent_dir.join("logs"),
+        state_dir: agent_dir,
+        cgroup_parent: lab::plan::cgroup_parent(up::MACHINE, &spec.node),
+        bridge: Some(node::BRIDGE.to_owned()),
+    };
+    let mut failed: Vec<String> =
+        agent::remove_all(&leftovers).await.iter().map(ToString::to_string).collect();
+    failed.extend(netd::clean_up(node::BRIDGE, &node::NODE_PORTS).iter().map(ToString::to_string));
+    failed.extend(down::machine_files(state).err().map(|error| error.to_string()));
+    if !failed.is_empty() {
+        bail!("not everything could be removed:\n  {}", failed.join("\n  "));
+    }
+    say("the cluster is down: nothing of it is left");
+    Ok(())
+}
+
+/// `minictl image …`
+pub(crate) async fn image(state: &Path, command: ImageCommand) -> Result<()> {
+    let steps = Steps(Instant::now());
+    match command {
+        ImageCommand::Build { output } => {
+            let built = images::build_missing(&output, &steps)?;
+            say(&format!("{built} images built; all are in {}", output.display()));
+        }
+        ImageCommand::Import { archive, lab } => import(state, &archive, lab).await?,
+    }
+    Ok(())
+}
+
+async fn import(state: &Path, archive: &Path, lab: Option<String>) -> Result<()> {
+    let machine = Paths::machine(state);
+    let (socket, namespaces) = if lab.is_none() && status::is_up(&machine) {
+        let bytes = std::fs::read(machine.spec())?;
+        let spec: MachineSpec = serde_json::from_slice(&bytes)?;
+        (
+            spec.containerd.unwrap_or_else(|| machine.containerd_socket()),
+            vec![up::CONTAINERD_NAMESPACE.to_owned()],
+        )
+    } else {
+        let name = lab.unwrap_or_else(|| "lab".to_owned());
+        let spec = status::spec(state, &name)?;
+        let nodes = spec.node_hosts().into_iter().map(|host| host.name).collect();
+        (Paths::lab(state, &name).containerd_socket(), nodes)
+    };
+    for namespace in namespaces {
+        for image in agent::import_image(&socket, &namespace, archive).await? {
+            say(&format!("{image} imported on {namespace}"));
+        }
+    }
+    Ok(())
+}
+
+/// Prints columns as kubectl does: three spaces between them.
+fn table(head: &[&str], rows: Vec<Vec<String>>) {
+    for line in lay_out(head, &rows) {
+        say(&line);
+    }
+}
+
+fn lay_out(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| {
+            let cells = rows.iter().chain([&head]).filter_map(|row| row.get(column));
+            cells.map(String::len).max().unwrap_or(0)
+        })
+        .collect();
+    [&head]
+        .into_iter()
+        .chain(rows)
+        .map(|row| {
+            let cells: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            cells.join("   ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let rows = vec![vec!["node-1".to_owned(), "up".to_owned()]];
+        assert_eq!(lay_out(&["H", "STATUS"], &rows), ["H        STATUS", "node-1   up"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! `minictl node` and `minictl netd`: the processes of a node.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli;
+
+/// The bridge that pods are attached to.
+pub(crate) const BRIDGE: &str = "mini0";
+/// The ports that Services may take on nodes.
+pub(crate) const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+/// MTU of pods' links: Ethernet's, as nodes route to each other without a tunnel.
+const MTU: u32 = 1500;
+
+/// Runs agent and netd until `stop`.
+pub(crate) async fn run(
+    options: cli::Node,
+    kubeconfig: Option<&Path>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let file = kubeconfig.context("minictl node needs --kubeconfig FILE")?;
+    let kube = kube_config(file).await?;
+    let client = kube::Client::try_from(kube.clone())?;
+    let agent = agent::run(agent_config(&options, kube)?, stop.child_token());
+    let netd = netd::run(client, netd_config(&options), stop.child_token());
+    let (agent, netd) =
+        tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()));
+    agent.context("agent")?;
+    netd.context("netd")
+}
+
+/// One half of a node does not go on without the other: a supervisor starts both again.
+async fn until_failure<E>(
+    half: impl Future<Output = std::result::Result<(), E>>,
+    stop: CancellationToken,
+) -> std::result::Result<(), E> {
+    let result = half.await;
+    stop.cancel();
+    result
+}
+
+/// Runs netd alone until `stop`.
+pub(crate) async fn run_netd(
+    options: cli::Netd,
+    kubeconfig: Option<&Path>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let file = kubeconfig.context("minictl netd needs --kubeconfig FILE")?;
+    let client = kube::Client::try_from(kube_config(file).await?)?;
+    let config = netd::Config {
+        node_name: options.name,
+        mode: options.dataplane.into(),
+        cluster_cidr: options.ranges.cluster_cidr,
+        service_cidr: options.ranges.service_cidr,
+        node_ports: NODE_PORTS,
+        bridge: options.bridge,
+    };
+    Ok(netd::run(client, config, stop).await?)
+}
+
+async fn kube_config(file: &Path) -> Result<kube::Config> {
+    let kubeconfig =
+        Kubeconfig::read_from(file).with_context(|| format!("read {}", file.display()))?;
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+fn agent_config(options: &cli::Node, kube: kube::Config) -> Result<agent::Config> {
+    let dns =
+        options.ranges.service_cidr.hosts().nth(9).context("the service CIDR is too small")?;
+    Ok(agent::Config {
+        node_name: options.name.clone(),
+        node_ip: options.node_ip,
+        kube,
+        containerd_socket: options.containerd.clone(),
+        containerd_namespace: options.containerd_namespace.clone(),
+        state_dir: options.agent_dir.clone(),
+        log_dir: options.agent_dir.join("logs"),
+        logger: std::env::current_exe().context("find this program's file")?,
+        cgroup_parent: options.cgroup_parent.clone(),
+        bridge: BRIDGE.to_owned(),
+        cluster_dns: vec![dns.into()],
+        cluster_domain: "cluster.local".to_owned(),
+        mtu: MTU,
+    })
+}
+
+fn netd_config(options: &cli::Node) -> netd::Config {
+    netd::Config {
+        node_name: options.name.clone(),
+        mode: options.dataplane.into(),
+        cluster_cidr: options.ranges.cluster_cidr,
+        service_cidr: options.ranges.service_cidr,
+        node_ports: NODE_PORTS,
+        bridge: BRIDGE.to_owned(),
+    }
+}

@@ -1,0 +1,102 @@
+//! `minictl server`: the API server with its controllers, in one process.
+
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+
+use anyhow::{Context, Result};
+use kube::client::Body;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::cli;
+
+/// Bits of a node's share of the pod addresses.
+const NODE_CIDR_PREFIX: u8 = 24;
+
+/// Runs until `stop`.
+pub(crate) async fn run(options: cli::Server, stop: CancellationToken) -> Result<()> {
+    let authority = pki::Authority::load_or_create(&options.pki_dir)?;
+    let identity = authority.server_identity(&names(&options))?;
+    let ca_pem = authority.ca_pem().to_owned();
+    let config = apiserver::Config {
+        data_dir: options.data_dir.clone(),
+        pki: identity,
+        listeners: listeners(&options)?,
+        advertise: options.advertise,
+        service_cidr: options.ranges.service_cidr,
+        cluster_cidr: options.ranges.cluster_cidr,
+        node_cidr_prefix: NODE_CIDR_PREFIX,
+        node_ports: crate::node::NODE_PORTS,
+    };
+    let server = apiserver::Server::start(config).await?;
+    let client = in_process_client(
+        server.router(apiserver::User::new("system:controllers", &["system:masters"])),
+    );
+    let controllers = controllers::run(client, controllers_config(ca_pem), stop.child_token());
+    let serving = server.serve(stop.child_token());
+    // Both run to their end: the controllers stop with the token, the server after its requests.
+    let (controllers, served) = tokio::join!(controllers, serving);
+    served?;
+    controllers?;
+    Ok(())
+}
+
+fn controllers_config(ca_pem: String) -> controllers::Config {
+    let resources = resources::table::all().iter().map(resource_id).collect();
+    controllers::Config { ca_pem, resources, ..controllers::Config::default() }
+}
+
+fn resource_id(resource: &resources::table::Resource) -> controllers::ResourceId {
+    controllers::ResourceId {
+        group: resource.group,
+        version: resource.version,
+        plural: resource.plural,
+        kind: resource.kind,
+        namespaced: resource.namespaced,
+    }
+}
+
+/// A kubeconfig for a new client of the cluster whose authority is at hand.
+pub(crate) fn kubeconfig(options: &cli::Kubeconfig, server: Option<&str>) -> Result<String> {
+    let server = server.context("which API server? give --server https://ADDRESS:6443")?;
+    let authority = pki::Authority::load_or_create(&options.pki_dir)?;
+    let identity = authority.client(&options.as_user, &[&options.as_group])?;
+    let ca = authority.ca_pem();
+    Ok(pki::kubeconfig("minictl", server, None, ca, &options.as_user, &identity))
+}
+
+/// Controllers use the API like everybody, only without a socket.
+fn in_process_client(router: axum::Router) -> kube::Client {
+    let service =
+        router.map_request(|request: http::Request<Body>| request.map(axum::body::Body::new));
+    kube::Client::new(service, "default")
+}
+
+fn listeners(options: &cli::Server) -> Result<Vec<TcpListener>> {
+    let bound = TcpListener::bind(options.bind)
+        .with_context(|| format!("listen on {}: is another cluster running here?", options.bind))?;
+    let mut listeners = vec![bound];
+    if options.listen_stdin {
+        let fd = std::io::stdin().as_fd().try_clone_to_owned().context("take over the listener")?;
+        listeners.push(TcpListener::from(fd));
+    }
+    Ok(listeners)
+}
+
+/// The names and addresses that clients may call this server by.
+fn names(options: &cli::Server) -> Vec<String> {
+    let mut names: Vec<String> = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    names.push(options.advertise.ip().to_string());
+    names.extend(options.ranges.service_cidr.hosts().next().map(|address| address.to_string()));
+    names
+}
