@@ -4,6 +4,8 @@
 //! gets, be it a template ([`spec`]), and what only a Pod itself gets ([`pod`]).
 //! Invariant: applying the defaults twice changes nothing.
 
+mod volumes;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
@@ -14,8 +16,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use crate::omit;
 use crate::quantity::Quantity;
-
-mod volumes;
 
 /// Defaults of a Pod.
 pub(super) fn pod(pod: &mut Pod) {

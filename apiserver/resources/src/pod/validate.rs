@@ -16,10 +16,7 @@ mod scheduling;
 mod security;
 mod volumes;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-pub(crate) use self::resources::amount;
-pub(crate) use self::scheduling::EFFECTS;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodTemplateSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,6 +26,9 @@ use crate::field::{FieldErrors, Path};
 use crate::labels::validate_labels;
 use crate::metadata::validate_annotations;
 use crate::names;
+
+pub(crate) use self::resources::amount;
+pub(crate) use self::scheduling::EFFECTS;
 
 const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
 
@@ -160,7 +160,7 @@ fn priority(spec: &PodSpec, path: &Path) -> FieldErrors {
     errors
 }
 
-/// Where the last of a path's steps leads: `..` would lead out of the volume.
+/// A path without `..`, which could lead out of the volume.
 fn no_backsteps(path: &Path, value: &str) -> FieldErrors {
     if value.split('/').any(|step| step == "..") {
         return vec![path.invalid(value, "must not contain '..'")];
@@ -185,10 +185,6 @@ fn unreserved_path(path: &Path, value: &str) -> FieldErrors {
         errors.push(path.invalid(value, "must not start with '..'"));
     }
     errors
-}
-
-fn distinct<'a>(seen: &mut BTreeSet<&'a str>, value: &'a str) -> bool {
-    seen.insert(value)
 }
 
 #[cfg(test)]

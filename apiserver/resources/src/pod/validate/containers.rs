@@ -44,7 +44,7 @@ fn regular(containers: &[Container], around: &Surroundings<'_>, path: &Path) -> 
     for (i, container) in containers.iter().enumerate() {
         let path = path.index(i);
         errors.extend(any(container, around, &path));
-        if !super::distinct(&mut names, &container.name) {
+        if !names.insert(&container.name) {
             errors.push(path.child("name").duplicate(&container.name));
         }
         errors.extend(probes::validate(container, around, &path));

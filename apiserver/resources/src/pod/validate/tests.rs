@@ -208,6 +208,19 @@ fn volumes_have_one_source() {
             &["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"],
         ),
         (
+            volumes(json!([{"name": "a", "projected": {"sources": [
+                {"secret": {"name": "s", "items": [{"key": "k", "path": "p"}]}},
+                {"configMap": {"name": "c", "items": [{"key": "k", "path": "p"}]},
+                 "serviceAccountToken": {"path": "token", "expirationSeconds": 60}}]}}])),
+            &[
+                "spec.volumes[0].projected.sources[1].serviceAccountToken.expirationSeconds: \
+                 Invalid value: 60: may not specify a duration less than 10 minutes",
+                r#"spec.volumes[0].projected: Invalid value: "p": conflicting duplicate paths"#,
+                "spec.volumes[0].projected.sources[1]: Forbidden: may not specify more than 1 \
+                 volume type per source",
+            ],
+        ),
+        (
             volumes(json!([{"name": "a"}, {"name": "a"}])),
             &[r#"spec.volumes[1].name: Duplicate value: "a""#],
         ),

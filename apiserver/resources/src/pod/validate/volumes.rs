@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, PodSpec, ProjectedVolumeSource, Volume,
+    DownwardAPIVolumeFile, KeyToPath, PodSpec, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
 
 use super::{environment, no_backsteps, unreserved_path};
@@ -15,6 +16,9 @@ use crate::names;
 use crate::quantity::Quantity;
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
+/// Bounds of a projected token's life, in seconds.
+const SHORTEST_TOKEN: i64 = 600;
+const LONGEST_TOKEN: i64 = 1 << 32;
 const HOST_PATH_TYPES: &[&str] = &[
     "",
     "BlockDevice",
@@ -192,44 +196,74 @@ fn projected(projected: &ProjectedVolumeSource, path: &Path) -> FieldErrors {
     let mut taken = BTreeSet::new();
     for (i, source) in projected.sources.iter().flatten().enumerate() {
         let here = path.child("sources").index(i);
-        let mut count = 0;
-        let mut paths: Vec<&str> = Vec::new();
-        for (field, name, keys) in [
-            (
-                "secret",
-                source.secret.as_ref().map(|s| &s.name),
-                source.secret.as_ref().and_then(|s| s.items.as_deref()),
-            ),
-            (
-                "configMap",
-                source.config_map.as_ref().map(|c| &c.name),
-                source.config_map.as_ref().and_then(|c| c.items.as_deref()),
-            ),
-        ] {
-            let Some(name) = name else { continue };
-            count += 1;
-            errors.extend(required(Some(name), &here.child(field).child("name")));
-            errors.extend(items(keys, &here.child(field).child("items")));
-            paths.extend(keys.into_iter().flatten().map(|k| k.path.as_str()));
-        }
-        if let Some(downward) = &source.downward_api {
-            count += 1;
-            for file in downward.items.iter().flatten() {
-                errors.extend(downward_file(file, &here.child("downwardAPI")));
-                paths.push(&file.path);
-            }
-        }
-        count += usize::from(source.service_account_token.is_some());
-        count += usize::from(source.cluster_trust_bundle.is_some());
-        for name in paths.into_iter().filter(|p| !p.is_empty()) {
+        let projection = Projection::of(source, &here);
+        errors.extend(projection.errors);
+        for name in projection.files.into_iter().filter(|f| !f.is_empty()) {
             if !taken.insert(name) {
                 errors.push(path.invalid(name, "conflicting duplicate paths"));
             }
         }
-        if count > 1 {
+        if projection.sources > 1 {
             errors.push(here.forbidden("may not specify more than 1 volume type per source"));
         }
     }
+    errors
+}
+
+/// One entry of a projected volume, which must name one source.
+#[derive(Default)]
+struct Projection<'a> {
+    sources: usize,
+    /// Where its files go.
+    files: Vec<&'a str>,
+    errors: FieldErrors,
+}
+
+impl<'a> Projection<'a> {
+    fn of(source: &'a VolumeProjection, path: &Path) -> Self {
+        let mut projection = Self::default();
+        if let Some(secret) = &source.secret {
+            projection.keys(&secret.name, secret.items.as_deref(), &path.child("secret"));
+        }
+        if let Some(map) = &source.config_map {
+            projection.keys(&map.name, map.items.as_deref(), &path.child("configMap"));
+        }
+        if let Some(downward) = &source.downward_api {
+            projection.sources += 1;
+            for file in downward.items.iter().flatten() {
+                projection.errors.extend(downward_file(file, &path.child("downwardAPI")));
+                projection.files.push(&file.path);
+            }
+        }
+        if let Some(token) = &source.service_account_token {
+            projection.sources += 1;
+            projection.errors.extend(projected_token(token, &path.child("serviceAccountToken")));
+        }
+        projection.sources += usize::from(source.cluster_trust_bundle.is_some());
+        projection
+    }
+
+    fn keys(&mut self, name: &str, keys: Option<&'a [KeyToPath]>, path: &Path) {
+        self.sources += 1;
+        self.errors.extend(required(Some(name), &path.child("name")));
+        self.errors.extend(items(keys, &path.child("items")));
+        self.files.extend(keys.into_iter().flatten().map(|k| k.path.as_str()));
+    }
+}
+
+fn projected_token(token: &ServiceAccountTokenProjection, path: &Path) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let seconds = token.expiration_seconds.unwrap_or_default();
+    let path_of_seconds = path.child("expirationSeconds");
+    if seconds < SHORTEST_TOKEN {
+        let detail = "may not specify a duration less than 10 minutes";
+        errors.push(path_of_seconds.invalid(seconds, detail));
+    } else if seconds > LONGEST_TOKEN {
+        let detail = "may not specify a duration larger than 2^32 seconds";
+        errors.push(path_of_seconds.invalid(seconds, detail));
+    }
+    errors.extend(required(Some(&token.path), &path.child("path")));
+    errors.extend(unreserved_path(&path.child("path"), &token.path));
     errors
 }
 
