@@ -230,14 +230,17 @@ impl FakeApi {
         self.lock().writes.clone()
     }
 
-    /// Waits until the condition holds; panics with all objects after an hour of the test's clock.
+    /// Waits until the condition holds; panics with all objects after 15 minutes of the
+    /// test's clock.
     pub(crate) async fn eventually(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let wait = async {
+            let mut pause = Duration::from_millis(1);
             while !holds(self) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause + pause / 100).min(Duration::from_millis(200));
             }
         };
-        if tokio::time::timeout(Duration::from_secs(3600), wait).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(900), wait).await.is_err() {
             let state = self.lock();
             let objects: Vec<String> =
                 state.objects.iter().map(|(place, value)| format!("{place:?}: {value}")).collect();

@@ -58,16 +58,8 @@ pub(crate) fn run(
 
 /// Whether a change concerns owners; most changes are of status and do not.
 fn matters((old, new): Seen<'_>) -> bool {
-    let facts = |metadata: &ObjectMeta| {
-        (
-            metadata.uid.clone(),
-            metadata.owner_references.clone(),
-            metadata.finalizers.clone(),
-            metadata.deletion_timestamp.is_some(),
-        )
-    };
     match (old, new) {
-        (Some(old), Some(new)) => facts(old) != facts(new),
+        (Some(old), Some(new)) => graph::facts(old) != graph::facts(new),
         _ => true,
     }
 }
@@ -103,7 +95,11 @@ async fn reconcile(
             absent.insert(owner.uid);
         }
     }
-    let plan = graph.lock().unwrap_or_else(PoisonError::into_inner).plan(item, &absent);
+    let plan = {
+        let mut graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
+        graph.refresh(item, |item| census.get(&item.resource, &item.key));
+        graph.plan(item, &absent)
+    };
     for concerned in plan.look_at {
         queue.add(concerned);
     }

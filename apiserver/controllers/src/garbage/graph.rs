@@ -15,6 +15,16 @@ use crate::write::{PatchKind, Propagation, Target, Write};
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
+/// What of an object's metadata decides its lot.
+pub(super) fn facts(metadata: &ObjectMeta) -> impl PartialEq + use<> {
+    (
+        metadata.uid.clone(),
+        metadata.owner_references.clone(),
+        metadata.finalizers.clone(),
+        metadata.deletion_timestamp.is_some(),
+    )
+}
+
 /// An object, by place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Item {
@@ -71,6 +81,10 @@ impl Graph {
     /// Takes in the object's present metadata, or that it is gone; answers with the objects whose
     /// lot may have changed by that.
     pub(super) fn update(&mut self, item: &Item, now: Option<&ObjectMeta>) -> Vec<Item> {
+        if self.node(item).map(|node| facts(&node.metadata)) == now.map(facts) {
+            // Looked at again for another's sake.
+            return Vec::new();
+        }
         let mut concerned = Vec::new();
         let new_uid = now.and_then(|metadata| metadata.uid.clone());
         if let Some(old_uid) = self.uids.get(item).cloned() {
@@ -139,6 +153,21 @@ impl Graph {
             let namespace = &owner.item.key.namespace;
             namespace.is_empty() || *namespace == node.item.key.namespace
         })
+    }
+
+    /// Takes in the newest versions of an object and of its dependents, as far as their lot is the
+    /// same: what is about to be written to has to be current.
+    pub(super) fn refresh(&mut self, item: &Item, latest: impl Fn(&Item) -> Option<ObjectMeta>) {
+        let Some(uid) = self.uids.get(item) else { return };
+        let dependents = self.dependents.get(uid).into_iter().flatten();
+        for uid in dependents.chain([uid]) {
+            if let Some(node) = self.nodes.get_mut(uid)
+                && let Some(metadata) = latest(&node.item)
+                && facts(&metadata) == facts(&node.metadata)
+            {
+                node.metadata = metadata;
+            }
+        }
     }
 
     /// What is to be done about an object; `absent` are the UIDs of owners that the server says
