@@ -141,7 +141,7 @@ impl Apply {
                 Err(e) if self.force && matches!(e.reason(), "Conflict" | "Invalid") => {
                     return self.recreate(ctx, &resource, &namespace, manifest).await;
                 }
-                Err(e) => return Err(e.from_source("applying patch to", &manifest.origin)),
+                Err(e) => return Err(e),
                 Ok(done) => return Ok(done),
             }
         }
@@ -176,8 +176,14 @@ impl Apply {
                     return Ok((annotated(&manifest.value), "configured"));
                 }
                 let path = resource.path(Some(namespace), name, "");
-                let patched =
-                    ctx.json(&self.options(Call::patch(path, content_type, &patch))?).await?;
+                let call = self.options(Call::patch(path, content_type, &patch))?;
+                let patched = ctx.json(&call).await.map_err(|e| {
+                    let e = e.from_source("patching", &manifest.origin);
+                    e.from_source(
+                        &patch_context(resource, namespace, name, &patch),
+                        &manifest.origin,
+                    )
+                })?;
                 let same = text(&patched, "/metadata/resourceVersion")
                     == text(&live, "/metadata/resourceVersion")
                     && self.output.dry_run == DryRun::None;
@@ -229,6 +235,16 @@ impl Apply {
             .query("force", if self.force_conflicts { "true" } else { "false" });
         Ok((ctx.json(&call).await?, "serverside-applied"))
     }
+}
+
+/// What kubectl says of a patch that the server refused.
+fn patch_context(resource: &ApiResource, namespace: &str, name: &str, patch: &Value) -> String {
+    let version = format!("{}/{}", resource.group, resource.version);
+    format!(
+        "applying patch:\n{patch}\nto:\nResource: \"{version}, Resource={}\", GroupVersionKind: \
+         \"{version}, Kind={}\"\nName: {name:?}, Namespace: {namespace:?}\nfor:",
+        resource.plural, resource.kind
+    )
 }
 
 fn warn_missing_annotation(ctx: &mut Context<'_>, resource: &ApiResource, name: &str) {

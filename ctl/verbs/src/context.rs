@@ -66,10 +66,6 @@ impl<'a> Context<'a> {
         Ok(catalog)
     }
 
-    pub(crate) async fn resolve(&mut self, name: &str) -> Result<ApiResource, Error> {
-        self.catalog().await?.resolve(name).cloned()
-    }
-
     /// Sends a request, prints the server's warnings, gives the answer's bytes.
     pub(crate) async fn call(&mut self, call: &Call) -> Result<Bytes, Error> {
         let session = self.session().await?;

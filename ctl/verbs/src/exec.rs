@@ -106,16 +106,34 @@ pub(crate) async fn attach(
     wiring: Wiring,
     quiet: bool,
 ) -> Result<End, Error> {
+    let wiring = match (wiring.tty, has_tty(pod, container)) {
+        (true, false) => {
+            if !quiet {
+                ctx.io.warn(format_args!(
+                    "error: Unable to use a TTY - container {container} did not allocate one"
+                ));
+            }
+            Wiring { tty: false, ..wiring }
+        }
+        // A container with a terminal has one output channel, wanted or not.
+        (_, tty) => Wiring { tty, ..wiring },
+    };
     let session = ctx.session().await?;
     let name = pod.metadata.name.as_deref().unwrap_or("");
     let process = api(&session.client, pod)
         .attach(name, &parameters(wiring, container))
         .await
         .map_err(refused)?;
-    if wiring.stdin && !quiet {
+    if !quiet {
         ctx.io.warn(PROMPT_HINT);
     }
     stream::pump(ctx.io, process, wiring).await
+}
+
+/// Whether the container was started with a terminal.
+fn has_tty(pod: &Pod, container: &str) -> bool {
+    let containers = pod.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default();
+    containers.iter().any(|c| c.name == container && c.tty == Some(true))
 }
 
 fn choose(

@@ -14,6 +14,7 @@ pub mod create;
 pub mod delete;
 pub mod describe;
 mod duration;
+pub mod edit;
 mod edit_value;
 pub mod error;
 pub mod exec;
@@ -36,6 +37,8 @@ pub mod session;
 mod stream;
 mod target;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod three_way;
 pub mod wait;
 mod watch;
@@ -83,6 +86,8 @@ pub enum Verb {
     Patch(patch::Patch),
     /// Replace a resource by file name or stdin
     Replace(patch::Replace),
+    /// Edit a resource on the server
+    Edit(edit::Edit),
     /// Manage the rollout of a resource
     Rollout(rollout::Rollout),
     /// Wait for a specific condition on one or many resources
@@ -137,6 +142,7 @@ async fn dispatch(ctx: &mut Context<'_>, verb: Verb) -> Result<i32, Error> {
         Verb::Label(verb) => verb.run(ctx, label::Pairs::Labels).await?,
         Verb::Annotate(verb) => verb.run(ctx, label::Pairs::Annotations).await?,
         Verb::Patch(verb) => verb.run(ctx).await?,
+        Verb::Edit(verb) => verb.run(ctx).await?,
         Verb::Replace(verb) => verb.run(ctx).await?,
         Verb::Rollout(verb) => verb.run(ctx).await?,
         Verb::Wait(verb) => verb.run(ctx).await?,

@@ -49,10 +49,11 @@ pub(crate) async fn pump(
     wiring: Wiring,
 ) -> Result<End, Error> {
     let mut interrupts = Interrupts::listen()?;
-    let raw = if wiring.tty { Some(RawMode::enter()?) } else { None };
+    let keys = wiring.tty && wiring.stdin && io.interactive;
+    let raw = if keys { Some(RawMode::enter()?) } else { None };
     let status = process.take_status();
     let (stdin, stdout, stderr) = (process.stdin(), process.stdout(), process.stderr());
-    let sizes = process.terminal_size().filter(|_| wiring.tty);
+    let sizes = process.terminal_size().filter(|_| keys);
     let Io { out, err, input, .. } = io;
     let feed = async {
         if let Some(mut stdin) = stdin.filter(|_| wiring.stdin) {

@@ -81,6 +81,9 @@ fn event(line: &[u8]) -> Result<Event, Error> {
     Ok(Event { kind, object })
 }
 
+/// How long to wait between the end of a watch and the next one.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What a look at an object says to one who waits.
 pub(crate) enum Verdict<T> {
     Go(T),
@@ -112,24 +115,20 @@ pub(crate) async fn until<T>(
         if let Verdict::Go(result) = look(ctx, object.as_ref())? {
             return Ok(Some(result));
         }
-        let mut stream = match start(ctx, collection.clone(), &version).await {
-            Ok(stream) => stream,
-            Err(Error::Server(status)) if status.code == 410 => continue,
-            Err(e) => return Err(e),
+        let started = bounded(deadline, start(ctx, collection.clone(), &version)).await;
+        let mut stream = match started {
+            None => return Ok(None),
+            Some(Ok(stream)) => stream,
+            Some(Err(Error::Server(status))) if status.code == 410 => continue,
+            Some(Err(e)) => return Err(e),
         };
         loop {
-            let next = match deadline {
-                None => stream.next().await,
-                Some(deadline) => match tokio::time::timeout_at(deadline, stream.next()).await {
-                    Ok(next) => next,
-                    Err(_) => return Ok(None),
-                },
-            };
-            let event = match next {
-                Ok(Some(event)) => event,
-                Ok(None) => break,
-                Err(Error::Server(status)) if status.code == 410 => break,
-                Err(e) => return Err(e),
+            let event = match bounded(deadline, stream.next()).await {
+                None => return Ok(None),
+                Some(Ok(Some(event))) => event,
+                Some(Ok(None)) => break,
+                Some(Err(Error::Server(status))) if status.code == 410 => break,
+                Some(Err(e)) => return Err(e),
             };
             let object = match event.kind.as_str() {
                 "DELETED" => None,
@@ -140,9 +139,18 @@ pub(crate) async fn until<T>(
                 return Ok(Some(result));
             }
         }
-        if deadline.is_some_and(|d| Instant::now() >= d) {
+        // A server that ends watches at once must not be asked in a tight loop.
+        if bounded(deadline, tokio::time::sleep(PAUSE)).await.is_none() {
             return Ok(None);
         }
+    }
+}
+
+/// The future's result, or `None` if the time is over first.
+async fn bounded<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        None => Some(future.await),
+        Some(deadline) => tokio::time::timeout_at(deadline, future).await.ok(),
     }
 }
 
