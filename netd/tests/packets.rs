@@ -1,6 +1,8 @@
 //! Real packets through what the executor puts into the kernel: namespaces made by the test,
 //! snapshots made by hand, sockets opened inside. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what must not happen")]
+
 #[path = "packets/cluster.rs"]
 mod cluster;
 #[path = "packets/net.rs"]
@@ -67,6 +69,17 @@ fn everyone_with(style: BridgeStyle) {
         serve(&net.a, "a6", at("[fd44:1::5]:8080")),
         serve(&net.c, "c6", at("[fd44:2::5]:8080")),
     ];
+    let snapshot = usual_services();
+    let mut netd1 = Netd::new(&net.node1, "node-1", Engine::Nftables);
+    let mut netd2 = Netd::new(&net.node2, "node-2", Engine::Nftables);
+    netd1.sync(&net.node1, &snapshot);
+    netd2.sync(&net.node2, &snapshot);
+    everyone_is_served(&net, style);
+    nobody_is_kept_waiting(&net, style);
+}
+
+/// Services with a backend near, far, both, none, or the caller itself.
+fn usual_services() -> netmodel::snapshot::Snapshot {
     let mut snapshot = cluster();
     let vip = |vip: &'static str, port: Option<u16>| {
         move |s: &mut netmodel::snapshot::Service| {
@@ -82,11 +95,10 @@ fn everyone_with(style: BridgeStyle) {
     add(&mut snapshot, "self", vip("10.96.0.14", Some(30014)), &["10.244.1.5"]);
     add(&mut snapshot, "six", vip("10.96.0.16,fd96::6", Some(30016)), &["10.244.1.5", "fd44:1::5"]);
     add(&mut snapshot, "six-far", vip("fd96::7", Some(30017)), &["fd44:2::5"]);
-    let mut netd1 = Netd::new(&net.node1, "node-1", Engine::Nftables);
-    let mut netd2 = Netd::new(&net.node2, "node-2", Engine::Nftables);
-    netd1.sync(&net.node1, &snapshot);
-    netd2.sync(&net.node2, &snapshot);
+    snapshot
+}
 
+fn everyone_is_served(net: &Net, style: BridgeStyle) {
     let n1 = "192.168.56.70";
     // (client, name, destination, who answers, as whom the client is seen)
     let served: &[(&Host, &str, &str, &str, &[&str])] = &[
@@ -123,6 +135,9 @@ fn everyone_with(style: BridgeStyle) {
             );
         }
     }
+}
+
+fn nobody_is_kept_waiting(net: &Net, style: BridgeStyle) {
     let refused: &[(&Host, &str, &str)] = &[
         (&net.a, "pod", "10.96.0.13:80"),
         (&net.a, "pod", "10.96.0.11:22"),

@@ -51,10 +51,9 @@ impl Netd {
             (executor, report)
         });
         self.executor = Some(executor);
-        for failure in &report.failures {
-            let cause = std::error::Error::source(failure).map(ToString::to_string);
-            panic!("{}: {failure}: {}", self.name, cause.unwrap_or_default());
-        }
+        let failures: Vec<String> =
+            report.failures.iter().map(|f| format!("{f}: {}", f.source)).collect();
+        assert!(failures.is_empty(), "{}: {failures:#?}", self.name);
         report
     }
 }

@@ -181,10 +181,20 @@ pub(crate) fn connect(host: &Host, to: SocketAddr) -> TcpStream {
 pub(crate) fn ask(stream: &mut TcpStream) -> Outcome {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut text = [0; 64];
-    match stream.write_all(b"?").and_then(|()| stream.read(&mut text)) {
+    match stream.write_all(b"?").and_then(|()| patiently(|| stream.read(&mut text))) {
         Ok(0) => Outcome::Silence,
         Ok(n) => answer(std::str::from_utf8(&text[..n]).unwrap()),
         Err(error) => failure(&error),
+    }
+}
+
+/// Waits again when a machine that was suspended cut the wait short.
+fn patiently(mut wait: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
@@ -208,7 +218,7 @@ pub(crate) fn udp_socket(host: &Host, to: SocketAddr) -> UdpSocket {
 /// Asks over a UDP socket.
 pub(crate) fn udp_ask(socket: &UdpSocket) -> Outcome {
     let mut text = [0; 64];
-    match socket.send(b"?").and_then(|_| socket.recv(&mut text)) {
+    match socket.send(b"?").and_then(|_| patiently(|| socket.recv(&mut text))) {
         Ok(n) => answer(std::str::from_utf8(&text[..n]).unwrap()),
         Err(error) => failure(&error),
     }

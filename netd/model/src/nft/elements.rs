@@ -181,7 +181,7 @@ impl Elements {
 
     /// The elements that name a frontend.
     pub fn of_frontend(&self, frontend: Frontend) -> impl Iterator<Item = (&Key, &Value)> {
-        const WITH_FRONTEND: [(Container, fn(Frontend) -> (Item, Item)); 8] = [
+        const WITH_FRONTEND: [(Container, Bounds); 8] = [
             (Container::Services, whole),
             (Container::Endpoints, slots),
             (Container::Outside, whole),
@@ -216,6 +216,9 @@ impl Elements {
         self.0.insert(Key { container, item }, value);
     }
 }
+
+/// The first and the last item that names a frontend.
+type Bounds = fn(Frontend) -> (Item, Item);
 
 fn whole(frontend: Frontend) -> (Item, Item) {
     (Item::Frontend(frontend), Item::Frontend(frontend))
