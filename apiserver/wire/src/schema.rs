@@ -13,6 +13,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use serde_json::{Value, json};
+
 /// Index of a type in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TypeId(u32);
@@ -46,6 +48,23 @@ pub enum Kind {
     Texts,
     /// An object with fields of its own.
     Object(TypeId),
+}
+
+impl Kind {
+    /// The value that was never set, as Go's types have it and JSON shows it.
+    #[must_use]
+    pub fn zero(self) -> Value {
+        match self {
+            Self::Text | Self::Bytes => json!(""),
+            Self::Int32 | Self::Int64 | Self::IntOrString => json!(0),
+            Self::Double => json!(0.0),
+            Self::Bool => json!(false),
+            Self::Quantity => json!("0"),
+            Self::Texts => json!([]),
+            Self::Object(_) => json!({}),
+            Self::Time | Self::MicroTime | Self::Raw => Value::Null,
+        }
+    }
 }
 
 /// Whether a field holds one value or many.

@@ -246,21 +246,7 @@ impl Place {
                 _ => {}
             }
         }
-        Ok((key, value.unwrap_or_else(|| unset(kind))))
-    }
-}
-
-/// The value of a map's entry that carries none.
-fn unset(kind: Kind) -> Value {
-    match kind {
-        Kind::Text | Kind::Bytes => json!(""),
-        Kind::Int32 | Kind::Int64 | Kind::IntOrString => json!(0),
-        Kind::Double => json!(0.0),
-        Kind::Bool => json!(false),
-        Kind::Quantity => json!("0"),
-        Kind::Texts => json!([]),
-        Kind::Object(_) => json!({}),
-        Kind::Time | Kind::MicroTime | Kind::Raw => Value::Null,
+        Ok((key, value.unwrap_or_else(|| kind.zero())))
     }
 }
 

@@ -40,12 +40,12 @@ fn duplicate_fields_of_yaml_are_listed_with_paths() {
 
 #[test]
 fn yaml_scalars_are_read_as_kubectl_reads_them() {
-    let text = b"a: yes\nb: 0644\nc: 1e3\nd: ~\ne: off\nf: '1'\ng: 2001-01-01\nh: 0.5\ni: 0x10\nj: 1.2.3.4\nk: \"no\"\nl: 100m\n8080: port\n";
+    let text = b"a: yes\nb: 0644\nc: 1e3\nd: ~\ne: off\nf: '1'\ng: 2001-01-01\nh: 0.5\ni: 0x10\nj: 1.2.3.4\nk: \"no\"\nl: 100m\nm: y\nn: 12:30:45\no: 1_000\np: 0b101\nq: !!str 5\nr: 123456789.0\n8080: port\n";
     let decoded = body("application/yaml", text).unwrap();
     assert_eq!(
         decoded.value,
         json!({"a": true, "b": 420, "c": 1000, "d": null, "e": false, "f": "1",
-               "g": "2001-01-01", "h": 0.5, "i": 16, "j": "1.2.3.4", "k": "no", "l": "100m",
+               "g": "2001-01-01", "h": 0.5, "i": 16, "j": "1.2.3.4", "k": "no", "l": "100m", "m": true, "n": "12:30:45", "o": 1000, "p": 5, "q": "5", "r": 123_456_789,
                "8080": "port"})
     );
 }

@@ -266,7 +266,7 @@ fn all_definitions() -> Map<String, Value> {
     let definitions = Definitions::unpack();
     let names: Vec<&str> = schema::all().iter().map(|of| of.name).collect();
     let reachable = definitions.reachable(names);
-    reachable.into_iter().map(|(n, s)| (n.to_owned(), super::v2::definition(n, s))).collect()
+    reachable.into_iter().map(|(n, s)| (n.to_owned(), super::v2::definition(s))).collect()
 }
 
 #[test]
