@@ -200,9 +200,8 @@ impl Api {
             source,
         })?;
         let answer = self.send(&method, &path, "application/json", body).await?;
-        let stored = object
-            .read_same(&answer)
-            .map_err(|source| Error::Decode { method, path, source })?;
+        let stored =
+            object.read_same(&answer).map_err(|source| Error::Decode { method, path, source })?;
         self.view.absorb(stored.clone());
         Ok(stored)
     }
@@ -277,9 +276,11 @@ impl Api {
         };
         let body = self.encode(&method, &path, body)?;
         let answer = self.send(&method, &path, media, body).await?;
-        self.view
-            .absorb_json(&target.resource, &answer)
-            .map_err(|source| Error::Decode { method, path, source })
+        self.view.absorb_json(&target.resource, &answer).map_err(|source| Error::Decode {
+            method,
+            path,
+            source,
+        })
     }
 
     async fn bind(&self, pod: &Target, node: &str) -> Result<(), Error> {
@@ -416,13 +417,8 @@ impl Api {
 }
 
 /// Events are written but never read here, so the view has no cache for them.
-const EVENTS: ResourceId = ResourceId {
-    group: "",
-    version: "v1",
-    plural: "events",
-    kind: "Event",
-    namespaced: true,
-};
+const EVENTS: ResourceId =
+    ResourceId { group: "", version: "v1", plural: "events", kind: "Event", namespaced: true };
 
 /// The path of a resource's collection; of all namespaces when `namespace` is empty.
 pub(crate) fn collection(resource: &ResourceId, namespace: &str) -> String {

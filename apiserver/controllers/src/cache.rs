@@ -236,11 +236,7 @@ impl<K: Held> Cache<K> {
     }
 }
 
-fn take<K: Held>(
-    state: &mut State<K>,
-    key: &Key,
-    uid: &str,
-) -> Option<Arc<K>> {
+fn take<K: Held>(state: &mut State<K>, key: &Key, uid: &str) -> Option<Arc<K>> {
     let same = state.objects.get(key).is_some_and(|held| meta::uid(&**held) == uid);
     if same { state.objects.remove(key) } else { None }
 }

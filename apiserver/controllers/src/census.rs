@@ -136,10 +136,7 @@ impl Census {
     }
 
     /// Calls `handler` after each change of any object. Register before the reflectors run.
-    pub(crate) fn on_change(
-        &self,
-        handler: impl Fn(ResourceId, Seen<'_>) + Send + Sync + 'static,
-    ) {
+    pub(crate) fn on_change(&self, handler: impl Fn(ResourceId, Seen<'_>) + Send + Sync + 'static) {
         let handler: Handler = Arc::new(handler);
         for (resource, ledger) in &self.ledgers {
             ledger.on_change(*resource, handler.clone());

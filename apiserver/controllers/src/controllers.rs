@@ -12,11 +12,11 @@ use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
+use crate::census::Census;
 use crate::event::{self, Recorder};
 use crate::meta::Held;
 use crate::reflector::{self, Source};
 use crate::view::{Kind, View};
-use crate::census::Census;
 use crate::{
     deployment, endpoints, endpointslice, garbage, mirroring, namespace, nodelifecycle, podgc,
     provision, replicaset, scheduler,

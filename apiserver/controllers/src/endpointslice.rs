@@ -70,7 +70,9 @@ fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {
     });
     let sink = queue.clone();
     view.endpoint_slices.on_change(move |change| {
-        for slice in change.sides().filter(|slice| meta::label(&***slice, MANAGED_BY) == Some(MANAGER)) {
+        for slice in
+            change.sides().filter(|slice| meta::label(&***slice, MANAGED_BY) == Some(MANAGER))
+        {
             if let Some(service) = meta::label(&**slice, SERVICE_NAME) {
                 sink.add(Key::new(meta::namespace(&**slice), service));
             }
@@ -151,7 +153,6 @@ fn look(view: &View, key: &Key) -> Plan {
     let owner = desired::owner(&service, MANAGER);
     Plan::of(slices::reconcile(&owner, &groups, &existing))
 }
-
 
 #[cfg(test)]
 mod tests;

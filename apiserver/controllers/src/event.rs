@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::Resource;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -152,6 +152,8 @@ enum Posting {
 struct Ledger {
     known: HashMap<Fingerprint, Event>,
     allowance: HashMap<(&'static str, String), (f64, Timestamp)>,
+    /// The number in the last event's name: its time in nanoseconds, never the same twice.
+    last: i128,
 }
 
 /// What makes two occurrences the same event; the object's resource version does not.
@@ -187,7 +189,8 @@ impl Ledger {
             event.last_timestamp = Some(meta::seconds(now));
             return Some(Posting::Again { event: Box::new(event.clone()) });
         }
-        let event = event(occurrence, now);
+        self.last = now.as_nanosecond().max(self.last + 1);
+        let event = event(occurrence, now, self.last);
         self.known.insert(fingerprint, event.clone());
         Some(Posting::First(Box::new(event)))
     }
@@ -210,16 +213,14 @@ impl Ledger {
     }
 }
 
-fn event(occurrence: &Occurrence, now: Timestamp) -> Event {
+fn event(occurrence: &Occurrence, now: Timestamp, number: i128) -> Event {
     let object = &occurrence.object;
     // Events about cluster-scoped objects live in the default namespace.
-    let namespace =
-        if object.namespace.is_empty() { "default" } else { object.namespace.as_str() };
+    let namespace = if object.namespace.is_empty() { "default" } else { object.namespace.as_str() };
     let at: Time = meta::seconds(now);
     Event {
         metadata: ObjectMeta {
-            // The time in hexadecimal makes the name unique and sorts it.
-            name: Some(format!("{}.{:x}", object.name, now.as_nanosecond())),
+            name: Some(format!("{}.{number:x}", object.name)),
             namespace: Some(namespace.to_owned()),
             ..ObjectMeta::default()
         },
@@ -241,10 +242,7 @@ fn event(occurrence: &Occurrence, now: Timestamp) -> Event {
             }
             .to_owned(),
         ),
-        source: Some(EventSource {
-            component: Some(occurrence.component.to_owned()),
-            host: None,
-        }),
+        source: Some(EventSource { component: Some(occurrence.component.to_owned()), host: None }),
         reporting_component: Some(occurrence.component.to_owned()),
         reporting_instance: Some(String::new()),
         first_timestamp: Some(at.clone()),
@@ -306,7 +304,7 @@ mod tests {
         let node = k8s_openapi::api::core::v1::Node::default();
         let occurrence =
             Occurrence::new("tester", &node, Severity::Warning, "Tried", String::new());
-        let event = event(&occurrence, at(0));
+        let event = event(&occurrence, at(0), 1);
         assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
         assert_eq!(event.involved_object.namespace, None);
         assert_eq!(event.type_.as_deref(), Some("Warning"));

@@ -77,9 +77,7 @@ fn route(uri: &http::Uri) -> Route {
         namespace,
         name: text(1),
         subresource: text(2),
-        query: pairs
-            .map(|(key, value)| (key.to_owned(), value.replace("%3D", "=")))
-            .collect(),
+        query: pairs.map(|(key, value)| (key.to_owned(), value.replace("%3D", "="))).collect(),
     }
 }
 
@@ -218,9 +216,10 @@ impl FakeApi {
     /// `reason: message` of all events, oldest first.
     pub(crate) fn events(&self) -> Vec<String> {
         let state = self.lock();
-        let added = state.history.iter().filter(|(_, place, kind, _)| {
-            place.0 == "v1/events" && *kind == "ADDED"
-        });
+        let added = state
+            .history
+            .iter()
+            .filter(|(_, place, kind, _)| place.0 == "v1/events" && *kind == "ADDED");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         added.map(|(.., e)| format!("{}: {}", text(&e["reason"]), text(&e["message"]))).collect()
     }

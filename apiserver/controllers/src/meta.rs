@@ -6,7 +6,6 @@ use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-
 use crate::cache::Key;
 
 /// Something with object metadata: every API object, and metadata alone.
@@ -26,7 +25,6 @@ impl Held for Event {
         &mut self.metadata
     }
 }
-
 
 impl Held for ObjectMeta {
     fn meta(&self) -> &ObjectMeta {
@@ -69,10 +67,7 @@ pub(crate) fn label<'a, K: Held>(object: &'a K, key: &str) -> Option<&'a str> {
 }
 
 /// An annotation's value.
-pub(crate) fn annotation<'a, K: Held>(
-    object: &'a K,
-    key: &str,
-) -> Option<&'a str> {
+pub(crate) fn annotation<'a, K: Held>(object: &'a K, key: &str) -> Option<&'a str> {
     object.meta().annotations.as_ref()?.get(key).map(String::as_str)
 }
 
@@ -82,17 +77,12 @@ pub(crate) fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 /// Whether `owner` manages the object.
-pub(crate) fn is_controlled_by<O: Held>(
-    metadata: &ObjectMeta,
-    owner: &O,
-) -> bool {
+pub(crate) fn is_controlled_by<O: Held>(metadata: &ObjectMeta, owner: &O) -> bool {
     controller_of(metadata).is_some_and(|reference| reference.uid == uid(owner))
 }
 
 /// The reference by which `owner` manages an object (upstream: `metav1.NewControllerRef`).
-pub(crate) fn controller_reference<O: Resource + Held>(
-    owner: &O,
-) -> OwnerReference {
+pub(crate) fn controller_reference<O: Resource + Held>(owner: &O) -> OwnerReference {
     OwnerReference {
         api_version: O::API_VERSION.to_owned(),
         kind: O::KIND.to_owned(),
@@ -105,11 +95,7 @@ pub(crate) fn controller_reference<O: Resource + Held>(
 
 /// When the object was made; objects that were never stored sort last.
 pub(crate) fn created<K: Held>(object: &K) -> jiff::Timestamp {
-    object
-        .meta()
-        .creation_timestamp
-        .as_ref()
-        .map_or(jiff::Timestamp::MAX, |Time(at)| *at)
+    object.meta().creation_timestamp.as_ref().map_or(jiff::Timestamp::MAX, |Time(at)| *at)
 }
 
 /// Whether the object carries this finalizer.

@@ -127,10 +127,7 @@ async fn ask(
 }
 
 /// Removes what is not yet on its way out.
-async fn remove_all(
-    api: &Api,
-    objects: Vec<(ResourceId, ObjectMeta)>,
-) -> Result<(), api::Error> {
+async fn remove_all(api: &Api, objects: Vec<(ResourceId, ObjectMeta)>) -> Result<(), api::Error> {
     let present = objects.iter().filter(|(_, metadata)| metadata.deletion_timestamp.is_none());
     let removals = present.map(|(resource, metadata)| {
         api.execute(Write::Delete {
@@ -174,10 +171,21 @@ fn report(
     let holders: Vec<String> =
         finalizers.iter().map(|(name, n)| format!("{name} in {n} resource instances")).collect();
     let content = format!("Some resources are remaining: {}", instances.join(", "));
-    let held = format!("Some content in the namespace has finalizers remaining: {}", holders.join(", "));
+    let held =
+        format!("Some content in the namespace has finalizers remaining: {}", holders.join(", "));
     let mut wanted = vec![
-        ("NamespaceDeletionDiscoveryFailure", "False", "ResourcesDiscovered", DISCOVERED.to_owned()),
-        ("NamespaceDeletionGroupVersionParsingFailure", "False", "ParsedGroupVersions", PARSED.to_owned()),
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            "False",
+            "ResourcesDiscovered",
+            DISCOVERED.to_owned(),
+        ),
+        (
+            "NamespaceDeletionGroupVersionParsingFailure",
+            "False",
+            "ParsedGroupVersions",
+            PARSED.to_owned(),
+        ),
         ("NamespaceDeletionContentFailure", "False", "ContentDeleted", DELETED.to_owned()),
         ("NamespaceContentRemaining", "True", "SomeResourcesRemain", content),
     ];

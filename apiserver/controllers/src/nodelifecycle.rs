@@ -131,7 +131,9 @@ fn register(context: &Context, queue: &Arc<Queue<Subject>>, pulse: &Arc<Pulse>) 
             sink.add(Subject::Node(name.to_owned()));
         }
         // One node's recovery ends the state in which nobody is evicted.
-        if plan::readiness(change) && let Some(view) = source.upgrade() {
+        if plan::readiness(change)
+            && let Some(view) = source.upgrade()
+        {
             for node in view.nodes.all() {
                 sink.add(Subject::Node(meta::name(&*node).to_owned()));
             }

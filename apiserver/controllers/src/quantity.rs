@@ -21,9 +21,9 @@ fn scaled(text: &str, scale: i128) -> i64 {
 
 /// The number times `scale`, rounded up.
 fn parse(text: &str, scale: i128) -> Option<i128> {
-    let digits_end =
-        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
-            .unwrap_or(text.len());
+    let digits_end = text
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+        .unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits_end);
     let (multiplier, divisor) = factor(suffix)?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

@@ -102,8 +102,7 @@ where
         field_selector: source.fields.map(str::to_owned),
         ..kube::api::ListParams::default()
     };
-    let request =
-        Request::new(&source.path).list(&params).map_err(kube::Error::BuildRequest)?;
+    let request = Request::new(&source.path).list(&params).map_err(kube::Error::BuildRequest)?;
     let list: List<K> = client.request(request).await?;
     let revision = list.metadata.resource_version.unwrap_or_default();
     cache.replace(list.items, parse_revision(Some(&revision)));
@@ -124,9 +123,8 @@ where
         bookmarks: true,
         ..WatchParams::default()
     };
-    let request = Request::new(&source.path)
-        .watch(&params, revision)
-        .map_err(kube::Error::BuildRequest)?;
+    let request =
+        Request::new(&source.path).watch(&params, revision).map_err(kube::Error::BuildRequest)?;
     let events = match client.request_events::<K>(request).await {
         Err(kube::Error::Api(status)) if status.code == 410 => return Ok(End::Expired),
         other => other?,

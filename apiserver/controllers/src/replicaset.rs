@@ -129,8 +129,7 @@ async fn create(api: &Api, set: &ReplicaSet, pod: &Pod, count: usize) -> Result<
     let mut batch = 1;
     while left > 0 {
         let now = batch.min(left);
-        let answers =
-            join_all((0..now).map(|_| api.execute(Write::create(pod.clone())))).await;
+        let answers = join_all((0..now).map(|_| api.execute(Write::create(pod.clone())))).await;
         for answer in answers {
             match answer {
                 Ok(Some(Object::Pod(pod))) => {

@@ -100,7 +100,9 @@ fn waits(pod: &Pod) -> bool {
 
 fn only_status_changed(change: &Change<Pod>) -> bool {
     match (&change.old, &change.new) {
-        (Some(old), Some(new)) => old.spec == new.spec && old.metadata.labels == new.metadata.labels,
+        (Some(old), Some(new)) => {
+            old.spec == new.spec && old.metadata.labels == new.metadata.labels
+        }
         _ => false,
     }
 }

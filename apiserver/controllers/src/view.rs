@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
@@ -12,7 +13,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,15 +22,7 @@ use crate::meta::Held;
 
 /// A kind that the view holds.
 pub(crate) trait Kind:
-    Resource
-    + Held
-    + Serialize
-    + DeserializeOwned
-    + Clone
-    + Debug
-    + Send
-    + Sync
-    + 'static
+    Resource + Held + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
 {
     /// Whether objects live in namespaces.
     const NAMESPACED: bool;

@@ -27,11 +27,7 @@ pub(crate) struct Target {
 impl Target {
     /// Names an object of the view.
     pub(crate) fn of<K: Kind>(object: &K) -> Self {
-        Self {
-            resource: K::resource(),
-            key: meta::key(object),
-            uid: meta::uid(object).to_owned(),
-        }
+        Self { resource: K::resource(), key: meta::key(object), uid: meta::uid(object).to_owned() }
     }
 
     /// Names an object by its metadata.
@@ -114,11 +110,7 @@ pub(crate) enum Write {
 impl Write {
     /// Removes an object as its kind is usually removed.
     pub(crate) fn delete<K: Kind>(object: &K) -> Self {
-        Self::Delete {
-            target: Target::of(object),
-            grace: None,
-            propagation: Propagation::Default,
-        }
+        Self::Delete { target: Target::of(object), grace: None, propagation: Propagation::Default }
     }
 
     /// Creates an object.

@@ -76,7 +76,9 @@ impl Cluster {
         }
         let stop = CancellationToken::new();
         let silent = Arc::default();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(agents(api.clone(), Arc::clone(&silent))));
+        tokio::spawn(
+            stop.clone().run_until_cancelled_owned(agents(api.clone(), Arc::clone(&silent))),
+        );
         let guards = (api.run_controllers(), stop.drop_guard());
         Self { api, silent, _guards: guards }
     }
@@ -214,10 +216,7 @@ async fn a_deployment_becomes_pods_on_all_nodes_and_says_so() {
     assert_eq!(meta::annotation(set, "deployment.kubernetes.io/revision"), Some("1"));
     let stored = api.get::<Deployment>("default", "web").unwrap();
     assert_eq!(meta::annotation(&stored, "deployment.kubernetes.io/revision"), Some("1"));
-    assert_eq!(
-        condition(api, "web", "Progressing"),
-        text(("True", "NewReplicaSetAvailable")),
-    );
+    assert_eq!(condition(api, "web", "Progressing"), text(("True", "NewReplicaSetAvailable")),);
     assert_eq!(condition(api, "web", "Available"), text(("True", "MinimumReplicasAvailable")));
 
     let events = api.events();
@@ -287,7 +286,9 @@ async fn a_new_image_rolls_out_within_its_bounds_and_an_old_template_comes_back(
         status_of(api, "web") == (4, 4, 4) && images(api) == one("nginx:1")
     })
     .await;
-    api.create::<ConfigMap>(&read(json!({ "metadata": { "name": "enough", "namespace": "default" } })));
+    api.create::<ConfigMap>(&read(
+        json!({ "metadata": { "name": "enough", "namespace": "default" } }),
+    ));
     let (least_ready, most) = watch.await.unwrap();
     assert!(least_ready >= 3, "maxUnavailable is one of four, yet only {least_ready} were ready");
     assert!(most <= 5, "maxSurge is one of four, yet there were {most}");
@@ -433,8 +434,11 @@ async fn a_service_follows_its_pods_in_slices_and_endpoints() {
     let endpoints = |api: &FakeApi| {
         let subsets = api.get::<Endpoints>("default", "web").and_then(|e| e.subsets);
         let subsets = subsets.unwrap_or_default();
-        let mut all: Vec<String> =
-            subsets.into_iter().flat_map(|s| s.addresses.unwrap_or_default()).map(|a| a.ip).collect();
+        let mut all: Vec<String> = subsets
+            .into_iter()
+            .flat_map(|s| s.addresses.unwrap_or_default())
+            .map(|a| a.ip)
+            .collect();
         all.sort();
         all
     };
@@ -544,7 +548,10 @@ async fn a_silent_node_loses_its_pods_after_five_minutes() {
     let noticed = cut.elapsed();
     assert!((30..45).contains(&noticed.as_secs()), "noticed after {noticed:?}");
     let unreachable = "node.kubernetes.io/unreachable";
-    assert_eq!(taints(api), [format!("{unreachable}:NoSchedule"), format!("{unreachable}:NoExecute")]);
+    assert_eq!(
+        taints(api),
+        [format!("{unreachable}:NoSchedule"), format!("{unreachable}:NoExecute")]
+    );
     let state = api.get::<Node>("", "node-2").unwrap().status.unwrap().conditions.unwrap();
     let ready = state.iter().find(|condition| condition.type_ == "Ready").unwrap();
     assert_eq!(ready.status, "Unknown");

@@ -15,7 +15,8 @@ use crate::write::{PatchKind, Target, Write};
 /// Whether the Deployment's selector matches the replica set; an empty one selects nothing here.
 pub(super) fn selects(deployment: &Deployment, set: &ReplicaSet) -> bool {
     deployment.spec.as_ref().is_some_and(|spec| {
-        let empty = spec.selector.match_labels.is_none() && spec.selector.match_expressions.is_none();
+        let empty =
+            spec.selector.match_labels.is_none() && spec.selector.match_expressions.is_none();
         !empty && selector::matches(&spec.selector, set.metadata.labels.as_ref())
     })
 }

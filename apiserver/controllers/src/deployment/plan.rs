@@ -80,8 +80,7 @@ pub(super) fn plan(
         }
         status = progress::follow(deployment, &before, status, new.as_ref(), &owned, now);
     }
-    let recheck =
-        if step.follow { progress::recheck(deployment, &status, now) } else { None };
+    let recheck = if step.follow { progress::recheck(deployment, &status, now) } else { None };
     let revision = new.as_ref().map(|new| {
         // What the new set carries, or is about to carry.
         revision::revision_of(new).max(revision::next_revision(&old))
@@ -119,7 +118,10 @@ fn recreate(
     pods: &[Arc<Pod>],
 ) -> Vec<Write> {
     let shrunk = shut_down(deployment, old);
-    if !shrunk.is_empty() || old_pods_run(old, pods) || scale::size(new) == scale::wanted(deployment) {
+    if !shrunk.is_empty()
+        || old_pods_run(old, pods)
+        || scale::size(new) == scale::wanted(deployment)
+    {
         return shrunk;
     }
     scale::resize(deployment, new, scale::wanted(deployment))
@@ -261,13 +263,16 @@ fn normalized(status: &DeploymentStatus) -> DeploymentStatus {
 }
 
 /// The replica set could not be created: say so (upstream: `FailedRSCreateReason`).
-pub(super) fn creation_failed(deployment: &Deployment, message: &str, now: Timestamp) -> Vec<Write> {
+pub(super) fn creation_failed(
+    deployment: &Deployment,
+    message: &str,
+    now: Timestamp,
+) -> Vec<Write> {
     const REASON: &str = "ReplicaSetCreateError";
     let before = deployment.status.clone().unwrap_or_default();
     let collisions = before.collision_count;
-    let hash = deployment.spec.as_ref().map(|spec| {
-        revision::template_hash(&spec.template, collisions)
-    });
+    let hash =
+        deployment.spec.as_ref().map(|spec| revision::template_hash(&spec.template, collisions));
     let name = format!("{}-{}", meta::name(deployment), hash.unwrap_or_default());
     let text = format!("Failed to create new replica set {name:?}: {message}");
     let mut writes = vec![Write::Event(Occurrence::new(

@@ -102,7 +102,8 @@ pub(super) fn counted(
     all: &[Arc<ReplicaSet>],
     now: Timestamp,
 ) -> DeploymentStatus {
-    let field = |set: &ReplicaSet, read: fn(&k8s_openapi::api::apps::v1::ReplicaSetStatus) -> i32| {
+    let field = |set: &ReplicaSet,
+                 read: fn(&k8s_openapi::api::apps::v1::ReplicaSetStatus) -> i32| {
         set.status.as_ref().map_or(0, read)
     };
     let available = scale::total_available(all);
@@ -160,9 +161,10 @@ fn is_timed_out(deployment: &Deployment, status: &DeploymentStatus, now: Timesta
     match condition.reason.as_deref() {
         Some(COMPLETE) => false,
         Some(TIMED_OUT) => true,
-        _ => condition.last_update_time.as_ref().is_some_and(|Time(since)| {
-            now.as_second() > since.as_second() + i64::from(seconds)
-        }),
+        _ => condition
+            .last_update_time
+            .as_ref()
+            .is_some_and(|Time(since)| now.as_second() > since.as_second() + i64::from(seconds)),
     }
 }
 

@@ -98,8 +98,7 @@ pub(super) fn annotate_sizes(deployment: &Deployment, set: &mut ReplicaSet) -> b
     let wanted = wanted(deployment);
     let held: &mut BTreeMap<String, String> = set.metadata.annotations.get_or_insert_default();
     let mut changed = false;
-    for (key, value) in
-        [(DESIRED_REPLICAS, wanted), (MAX_REPLICAS, wanted + max_surge(deployment))]
+    for (key, value) in [(DESIRED_REPLICAS, wanted), (MAX_REPLICAS, wanted + max_surge(deployment))]
     {
         let value = value.to_string();
         if held.get(key) != Some(&value) {
@@ -251,11 +250,7 @@ pub(super) fn roll(
 ) -> Vec<Write> {
     let wanted = wanted(deployment);
     let present = size(new);
-    let to = if present > wanted {
-        wanted
-    } else {
-        new_set_size(deployment, total(old), present)
-    };
+    let to = if present > wanted { wanted } else { new_set_size(deployment, total(old), present) };
     if present != to {
         return resize(deployment, new, to);
     }
@@ -264,11 +259,7 @@ pub(super) fn roll(
 
 /// Shrinks old replica sets: pods that are not available first, they serve nobody; then as many
 /// as the available ones exceed the minimum (upstream: `reconcileOldReplicaSets`).
-fn shrink(
-    deployment: &Deployment,
-    new: &Arc<ReplicaSet>,
-    old: &[Arc<ReplicaSet>],
-) -> Vec<Write> {
+fn shrink(deployment: &Deployment, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>]) -> Vec<Write> {
     let least = wanted(deployment) - max_unavailable(deployment);
     let waiting = size(new) - available(new);
     let removable = total(old) + size(new) - least - waiting;
@@ -291,7 +282,13 @@ fn shrink(
         *to -= step;
         spare -= step;
     }
-    oldest_first.iter().zip(sizes).flat_map(|(set, to)| {
-        if size(set) == to { Vec::new() } else { resize(deployment, set, to) }
-    }).collect()
+    oldest_first
+        .iter()
+        .zip(sizes)
+        .flat_map(
+            |(set, to)| {
+                if size(set) == to { Vec::new() } else { resize(deployment, set, to) }
+            },
+        )
+        .collect()
 }

@@ -194,7 +194,8 @@ fn fill(draft: &mut Draft<'_>, missing: &mut Vec<Endpoint>) {
 
 /// Whether both speak of the same pod, or of the same address where there is no pod.
 fn is_same(a: &Endpoint, b: &Endpoint) -> bool {
-    let pod = |endpoint: &Endpoint| endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
+    let pod =
+        |endpoint: &Endpoint| endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
     a.addresses == b.addresses && pod(a) == pod(b)
 }
 
@@ -229,7 +230,6 @@ fn new_slice(owner: &Owner, group: &Group, endpoints: Vec<Endpoint>) -> Endpoint
         ports: Some(group.ports.clone()),
     }
 }
-
 
 #[cfg(test)]
 mod tests;

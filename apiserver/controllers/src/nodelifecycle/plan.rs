@@ -96,7 +96,8 @@ pub(super) fn unknown(node: &Node, now: Timestamp) -> Option<Write> {
 /// The taints that the node's conditions call for; foreign taints stay. With `cut_off` no pod may
 /// be driven away, because not a single node is ready (upstream: `stateFullDisruption`).
 pub(super) fn taints(node: &Node, cut_off: bool, now: Timestamp) -> Option<Write> {
-    let held: Vec<Taint> = node.spec.iter().flat_map(|s| s.taints.iter().flatten()).cloned().collect();
+    let held: Vec<Taint> =
+        node.spec.iter().flat_map(|s| s.taints.iter().flatten()).cloned().collect();
     let mut wanted: Vec<(&str, &str)> = Vec::new();
     for (kind, status, key) in BY_CONDITION {
         let holds = condition(node, kind).is_some_and(|condition| condition.status == status);
@@ -115,7 +116,8 @@ pub(super) fn taints(node: &Node, cut_off: bool, now: Timestamp) -> Option<Write
         let new = held.iter().any(|taint| taint.key == NOT_READY && taint.effect == NO_SCHEDULE);
         wanted.extend(new.then_some((NOT_READY, NO_SCHEDULE)));
     }
-    let is = |taint: &Taint, (key, effect): &(&str, &str)| taint.key == *key && taint.effect == *effect;
+    let is =
+        |taint: &Taint, (key, effect): &(&str, &str)| taint.key == *key && taint.effect == *effect;
     let mut next: Vec<Taint> = held
         .iter()
         .filter(|taint| !is_ours(taint) || wanted.iter().any(|wish| is(taint, wish)))

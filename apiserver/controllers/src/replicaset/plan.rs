@@ -40,7 +40,8 @@ pub(super) struct Failure {
 /// Whether the set's selector matches the pod; an empty selector selects nothing here.
 pub(super) fn selects(set: &ReplicaSet, pod: &Pod) -> bool {
     set.spec.as_ref().is_some_and(|spec| {
-        let empty = spec.selector.match_labels.is_none() && spec.selector.match_expressions.is_none();
+        let empty =
+            spec.selector.match_labels.is_none() && spec.selector.match_expressions.is_none();
         !empty && selector::matches(&spec.selector, pod.metadata.labels.as_ref())
     })
 }
@@ -159,8 +160,7 @@ pub(super) fn status(
     let (mut all, mut labelled, mut ready, mut available) = (0, 0, 0, 0);
     for pod in active(set, pods) {
         all += 1;
-        labelled +=
-            i32::from(selector::contains(pod.metadata.labels.as_ref(), &template_labels));
+        labelled += i32::from(selector::contains(pod.metadata.labels.as_ref(), &template_labels));
         ready += i32::from(pod::is_ready(pod));
         available += i32::from(pod::is_available(pod, min_ready, now));
     }

@@ -28,9 +28,8 @@ pub(super) fn least_useful(
         for pod in company {
             *per_node.entry(pod::node_name(pod).unwrap_or_default()).or_default() += 1;
         }
-        let company_of = |pod: &Pod| {
-            per_node.get(pod::node_name(pod).unwrap_or_default()).copied().unwrap_or(0)
-        };
+        let company_of =
+            |pod: &Pod| per_node.get(pod::node_name(pod).unwrap_or_default()).copied().unwrap_or(0);
         candidates.sort_by(|a, b| compare(a, b, &company_of, now));
     }
     candidates.truncate(count);
@@ -58,12 +57,14 @@ fn compare(a: &Pod, b: &Pod, company_of: &dyn Fn(&Pod) -> usize, now: Timestamp)
         // 6. ready for a shorter time, 7. restarted more often, 8. created later.
         .then_with(|| {
             let ready = |pod: &Pod| pod::ready_since(pod).map(|since| age_class(since, now));
-            if pod::is_ready(a) && pod::is_ready(b) { ready(a).cmp(&ready(b)) } else { Ordering::Equal }
+            if pod::is_ready(a) && pod::is_ready(b) {
+                ready(a).cmp(&ready(b))
+            } else {
+                Ordering::Equal
+            }
         })
         .then_with(|| Reverse(pod::restarts(a)).cmp(&Reverse(pod::restarts(b))))
-        .then_with(|| {
-            age_class(meta::created(a), now).cmp(&age_class(meta::created(b), now))
-        })
+        .then_with(|| age_class(meta::created(a), now).cmp(&age_class(meta::created(b), now)))
         // Pods of about the same age fall in random order, so that no node is always hit.
         .then_with(|| meta::uid(a).cmp(meta::uid(b)))
 }

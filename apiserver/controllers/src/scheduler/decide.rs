@@ -94,8 +94,7 @@ pub(super) fn writes(pod: &Pod, decision: &Decision, now: Timestamp) -> Vec<Writ
             ]
         }
         Decision::Unschedulable(why) => {
-            let mut writes =
-                vec![event(Severity::Warning, "FailedScheduling", why.clone())];
+            let mut writes = vec![event(Severity::Warning, "FailedScheduling", why.clone())];
             writes.extend(not_scheduled(pod, why, now));
             writes
         }

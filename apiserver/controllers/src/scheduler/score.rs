@@ -19,7 +19,11 @@ const LEAST_ALLOCATED: i64 = 1;
 const BALANCED: i64 = 1;
 
 /// The best of the nodes, or none if there are none.
-pub(super) fn best<'a>(pod: &Pod, wish: &Wish<'_>, nodes: &[&'a NodeState]) -> Option<&'a NodeState> {
+pub(super) fn best<'a>(
+    pod: &Pod,
+    wish: &Wish<'_>,
+    nodes: &[&'a NodeState],
+) -> Option<&'a NodeState> {
     let owner = meta::controller_of(&pod.metadata).map(|owner| owner.uid.as_str());
     let taints: Vec<i64> = nodes.iter().map(|node| soft_taints(wish, node)).collect();
     let affinity: Vec<i64> = nodes.iter().map(|node| preferred(wish, node)).collect();

@@ -93,7 +93,10 @@ fn pods_that_ended_or_go_or_are_foreign_do_not_count() {
     let own = pod("a", Some("set"), true);
     let cases = [
         ("failed", changed(&own, |p| p.status.as_mut().unwrap().phase = Some("Failed".into()))),
-        ("succeeded", changed(&own, |p| p.status.as_mut().unwrap().phase = Some("Succeeded".into()))),
+        (
+            "succeeded",
+            changed(&own, |p| p.status.as_mut().unwrap().phase = Some("Succeeded".into())),
+        ),
         ("going", changed(&own, |p| p.metadata.deletion_timestamp = Some(Time(at(1))))),
         ("relabelled", changed(&own, |p| p.metadata.labels = Some(labels("other")))),
         ("another's", pod("a", Some("other"), true)),
@@ -151,7 +154,10 @@ fn the_status_counts_ready_and_available_pods_apart() {
     set.spec.as_mut().unwrap().min_ready_seconds = Some(10);
     let pods = [pod("a", Some("set"), true), pod("b", Some("set"), false)];
     let early = written(status(&set, &pods, None, at(105)));
-    assert_eq!((early.replicas, early.ready_replicas, early.available_replicas), (2, Some(1), None));
+    assert_eq!(
+        (early.replicas, early.ready_replicas, early.available_replicas),
+        (2, Some(1), None)
+    );
     assert_eq!(early.observed_generation, Some(1));
     assert_eq!(recheck(&set, &pods, at(105)), Some(Duration::from_secs(5)));
     let late = written(status(&set, &pods, None, at(110)));
