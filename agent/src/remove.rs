@@ -7,20 +7,16 @@
 use std::{fs, io, path::PathBuf, time::Duration};
 
 use containerd_client::services::v1::{
-    DeleteContentRequest, DeleteImageRequest, DeleteNamespaceRequest, DeleteRequest,
-    ListContentRequest, ListImagesRequest, ListRequest,
-    content_client::ContentClient,
-    images_client::ImagesClient,
-    leases_client::LeasesClient,
+    CreateRequest, DeleteImageRequest, DeleteNamespaceRequest, DeleteRequest, ListImagesRequest,
+    ListRequest, images_client::ImagesClient, leases_client::LeasesClient,
     namespaces_client::NamespacesClient,
-    snapshots::{ListSnapshotsRequest, RemoveSnapshotRequest},
 };
 use netns::{Links, namespace};
 
 use crate::{
     config::Config,
     pod::{self, remove_container},
-    runtime::{Containerd, RuntimeError, SNAPSHOTTER, call},
+    runtime::{Containerd, RuntimeError, call, uuid_like},
     sandbox::{self, PodFolder, SandboxError},
     volumes,
 };
@@ -143,10 +139,9 @@ async fn empty_namespace(containerd: &Containerd, namespace: &str) -> Vec<Remove
         Err(error) => errors.push(error.into()),
     }
     let steps = [
-        remove_images(containerd).await,
         remove_leases(containerd).await,
-        remove_snapshots(containerd).await,
-        remove_content(containerd).await,
+        remove_images(containerd).await,
+        collect_garbage(containerd).await,
     ];
     errors.extend(steps.into_iter().filter_map(Result::err).map(RemoveError::from));
     let delete = DeleteNamespaceRequest { name: namespace.to_owned() };
@@ -186,54 +181,15 @@ async fn remove_leases(containerd: &Containerd) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Children first: a snapshot goes only when none is built on it.
-async fn remove_snapshots(containerd: &Containerd) -> Result<(), RuntimeError> {
-    loop {
-        let names = list_snapshots(containerd).await?;
-        let mut removed = 0;
-        let mut refusal = None;
-        for name in &names {
-            let (snapshotter, key) = (SNAPSHOTTER.to_owned(), name.clone());
-            let remove = RemoveSnapshotRequest { snapshotter, key };
-            match containerd.snapshots().remove(containerd.request(remove)).await {
-                Ok(_) => removed += 1,
-                Err(status) if status.code() == tonic::Code::NotFound => removed += 1,
-                Err(status) => refusal = Some(call("remove snapshot", name)(status)),
-            }
-        }
-        match refusal {
-            None => return Ok(()),
-            Some(refusal) if removed == 0 => return Err(refusal),
-            Some(_) => {}
-        }
-    }
-}
-
-async fn list_snapshots(containerd: &Containerd) -> Result<Vec<String>, RuntimeError> {
-    let failed = |status| call("list", "snapshots")(status);
-    let list = ListSnapshotsRequest { snapshotter: SNAPSHOTTER.to_owned(), ..Default::default() };
-    let stream = containerd.snapshots().list(containerd.request(list)).await;
-    let mut stream = stream.map_err(failed)?.into_inner();
-    let mut names = Vec::new();
-    while let Some(part) = stream.message().await.map_err(failed)? {
-        names.extend(part.info.into_iter().map(|info| info.name));
-    }
-    Ok(names)
-}
-
-async fn remove_content(containerd: &Containerd) -> Result<(), RuntimeError> {
-    let mut content = ContentClient::new(containerd.channel.clone());
-    let failed = |status| call("list", "content")(status);
-    let list = ListContentRequest { filters: Vec::new() };
-    let mut stream = content.list(containerd.request(list)).await.map_err(failed)?.into_inner();
-    let mut digests = Vec::new();
-    while let Some(part) = stream.message().await.map_err(failed)? {
-        digests.extend(part.info.into_iter().map(|info| info.digest));
-    }
-    for digest in digests {
-        let delete = DeleteContentRequest { digest: digest.clone() };
-        let deleted = content.delete(containerd.request(delete)).await;
-        gone_is_fine(deleted.map(|_| ()).map_err(call("delete content", &digest)))?;
-    }
+/// Has containerd collect what nothing refers to any more: layers and blobs. Removing them one by
+/// one would race with the collector, which forgets to tell a parent that its child is gone
+/// (containerd 1.6, `metadata/gc.go`). The end of a lease is what one can wait on.
+async fn collect_garbage(containerd: &Containerd) -> Result<(), RuntimeError> {
+    let id = format!("minictl-collect-{}", uuid_like());
+    let mut leases = LeasesClient::new(containerd.channel.clone());
+    let create = CreateRequest { id: id.clone(), ..Default::default() };
+    leases.create(containerd.request(create)).await.map_err(call("create lease", &id))?;
+    let delete = DeleteRequest { id: id.clone(), sync: true };
+    leases.delete(containerd.request(delete)).await.map_err(call("collect garbage by", &id))?;
     Ok(())
 }

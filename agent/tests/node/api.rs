@@ -201,7 +201,8 @@ impl Api {
         state.revision += 1;
         let revision = state.revision;
         if object["metadata"]["uid"].is_null() {
-            object["metadata"]["uid"] = json!(format!("uid-{revision}"));
+            // Unique on the machine, as real ones are: runc keeps containers of all namespaces.
+            object["metadata"]["uid"] = json!(format!("{:032x}", rand::random::<u128>()));
         }
         object["metadata"]["resourceVersion"] = json!(revision.to_string());
         if path.starts_with("/api/v1/nodes/") && object["spec"]["podCIDR"].is_null() {

@@ -304,6 +304,19 @@ impl Bed {
             .await
     }
 
+    /// Waits until the log of the first run of a pod's container `c` has all of these texts.
+    pub(crate) async fn until_log(&self, name: &str, expected: &[&str]) {
+        let pod = self.api.get(&Self::path(name)).unwrap();
+        let folder = format!("default_{name}_{}", pod["metadata"]["uid"].as_str().unwrap());
+        let log = self.config.log_dir.join(folder).join("c/0.log");
+        wait_for("the container's log", async || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let missing: Vec<_> = expected.iter().filter(|e| !text.contains(**e)).collect();
+            if missing.is_empty() { Ok(()) } else { Err(format!("no {missing:?} in\n{text}")) }
+        })
+        .await;
+    }
+
     /// Marks a pod as the API server does when somebody deletes it.
     pub(crate) fn delete_pod(&self, name: &str, grace: i64) {
         self.api.change(&Self::path(name), |pod| {

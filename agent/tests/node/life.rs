@@ -102,17 +102,18 @@ fn a_pod_that_has_done_its_work_succeeds_and_gives_its_address_back() {
         bed.create_shell("fail", "exit 4", "Never");
         let status = bed.until_phase("fail", "Failed").await;
         assert_eq!(container(&status)["state"]["terminated"]["exitCode"], 4);
-        assert_eq!(status["podIP"], Value::Null, "its address is free again");
+        let address_is_back = |pod: Option<&Value>| pod?["status"]["podIP"].is_null().then_some(());
+        bed.api.until(&Bed::path("fail"), address_is_back).await;
     });
 }
 
 #[test]
 fn deletion_is_graceful_and_then_complete() {
     on_a_node(async |bed| {
-        let script =
-            "trap 'sleep 0.3; exit 0' TERM; echo up > /tmp/up; while :; do sleep 0.05; done";
+        let script = "trap 'sleep 0.3; exit 0' TERM; echo up; while :; do sleep 0.05; done";
         bed.create_shell("web", script, "Always");
         bed.until_ready("web").await;
+        bed.until_log("web", &["up"]).await;
         bed.delete_pod("web", 30);
         let start = Instant::now();
         bed.until_gone("web").await;
@@ -137,8 +138,10 @@ fn deletion_is_graceful_and_then_complete() {
 #[test]
 fn a_process_that_does_not_heed_its_signal_is_killed_after_its_grace() {
     on_a_node(async |bed| {
-        bed.create_shell("deaf", "trap '' TERM; while :; do sleep 0.05; done", "Always");
+        let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+        bed.create_shell("deaf", script, "Always");
         bed.until_ready("deaf").await;
+        bed.until_log("deaf", &["up"]).await;
         let start = Instant::now();
         bed.delete_pod("deaf", 1);
         bed.until_gone("deaf").await;
@@ -225,7 +228,7 @@ fn init_containers_prepare_what_main_containers_share() {
                 "volumeMounts": [{"name": "work", "mountPath": "/work"},
                     {"name": "cfg", "mountPath": "/cfg"}]})
         };
-        let read = "cat /work/made; cat /cfg/colour; hostname; cat /etc/resolv.conf; env; ls /dev/shm; exec sleep 1000";
+        let read = "cat /work/made; cat /cfg/colour; echo; hostname; cat /etc/resolv.conf; env; ls /dev/shm; exec sleep 1000";
         let mut main = shell("c", read);
         main["env"] =
             json!([{"name": "MY_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]);
@@ -240,23 +243,16 @@ fn init_containers_prepare_what_main_containers_share() {
         );
         let status = bed.until_ready("two").await;
         assert_eq!(status["initContainerStatuses"][0]["state"]["terminated"]["exitCode"], 0);
-        let uid = bed.api.get(&Bed::path("two")).unwrap()["metadata"]["uid"].clone();
-        let log = bed.config.log_dir.join(format!("default_two_{}/c/0.log", uid.as_str().unwrap()));
-        wait_for("the log", async || {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let expected = [
-                "made by init",
-                "red",
-                "stdout F two",
-                "nameserver 10.96.0.10",
-                "MY_IP=10.244.7.2",
-                "KUBERNETES_SERVICE_HOST=10.96.0.1",
-                "FROM_IMAGE=yes",
-            ];
-            let missing: Vec<_> = expected.iter().filter(|e| !text.contains(**e)).collect();
-            if missing.is_empty() { Ok(()) } else { Err(format!("no {missing:?} in\n{text}")) }
-        })
-        .await;
+        let expected = [
+            "made by init",
+            "red",
+            "stdout F two",
+            "nameserver 10.96.0.10",
+            "MY_IP=10.244.7.2",
+            "KUBERNETES_SERVICE_HOST=10.96.0.1",
+            "FROM_IMAGE=yes",
+        ];
+        bed.until_log("two", &expected).await;
     });
 }
 

@@ -3,7 +3,8 @@
 //! Needs root, containerd, runc and busybox-static. Every test has its own containerd and network
 //! namespace; nothing of the machine's own is touched.
 
-#![expect(clippy::print_stderr, reason = "measurements and containerd's words on failure")]
+#![expect(clippy::print_stderr, reason = "measurements, and containerd's words on failure")]
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod api;
 mod bed;
