@@ -43,16 +43,19 @@ async fn create_object(
         let generated = prepare(call, object.as_mut())?;
         let name = object.metadata().name.clone().unwrap_or_default();
         authz::decide_creation(&call.user, resource, &name)?;
+        let key = key::object(resource, call.namespace(), &name);
+        if snapshot.get(&key).is_some() {
+            if generated && attempts < ATTEMPTS {
+                continue;
+            }
+            return Err(ApiError::AlreadyExists { resource: resource.into(), name });
+        }
         let txn = plan(api, call, &snapshot, object.as_mut())?;
         if attempts == 1 {
             warnings.extend(resource.strategy.warnings(object.as_ref()));
         }
         let encoded = Encoded::of(resource, object.as_mut())?;
-        let key = key::object(resource, call.namespace(), &name);
         if call.dry_run {
-            if snapshot.get(&key).is_some() {
-                return Err(ApiError::AlreadyExists { resource: resource.into(), name });
-            }
             return Ok((object.to_json().into(), warnings));
         }
         let mut checks = vec![Check::Absent(key.clone())];

@@ -1,0 +1,169 @@
+//! A made-up agent: dials in like a real one and answers with what the tests expect.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use proto::v1::client_frame::Frame as Input;
+use proto::v1::forward_frame::Frame as Forward;
+use proto::v1::node_server::{Node, NodeServer};
+use proto::v1::server_frame::Frame as Output;
+use proto::v1::{ClientFrame, Exit, ForwardFrame, LogChunk, LogsRequest, ServerFrame, Start};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::harness::{Cluster, PATIENCE};
+
+/// Answers exec with an echo in capitals, logs with two lines, port-forward with an echo.
+struct MadeUp;
+
+type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Node for MadeUp {
+    type ExecStream = Sent<ServerFrame>;
+    type AttachStream = Sent<ServerFrame>;
+    type LogsStream = Sent<LogChunk>;
+    type PortForwardStream = Sent<ForwardFrame>;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ClientFrame>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let mut input = request.into_inner();
+        let Some(ClientFrame { frame: Some(Input::Start(start)) }) = input.message().await? else {
+            return Err(Status::invalid_argument("no start"));
+        };
+        if start.command[0] == "refuse" {
+            return Err(Status::not_found("container not found (\"c\")"));
+        }
+        Ok(Response::new(process(start, input)))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<ClientFrame>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        self.exec(request).await
+    }
+
+    async fn logs(
+        &self,
+        request: Request<LogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        let request = request.into_inner();
+        let target = request.target.unwrap();
+        let first = format!("{}/{} {}\n", target.namespace, target.pod, target.container);
+        let second = format!("tail {:?} follow {}\n", request.tail_lines, request.follow);
+        let chunks = [first, second].map(|text| Ok(LogChunk { data: text.into() }));
+        Ok(Response::new(Box::pin(futures::stream::iter(chunks))))
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<ForwardFrame>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        let mut input = request.into_inner();
+        let Some(ForwardFrame { frame: Some(Forward::Open(open)) }) = input.message().await? else {
+            return Err(Status::invalid_argument("no open"));
+        };
+        if open.port != 80 {
+            return Err(Status::failed_precondition("connection refused"));
+        }
+        let opened = futures::stream::iter([Ok(forwarded(Vec::new()))]);
+        let answers = opened.chain(input.map(|frame| match frame?.frame {
+            Some(Forward::Data(bytes)) => Ok(forwarded(bytes)),
+            _ => Ok(ForwardFrame { frame: Some(Forward::Closed(true)) }),
+        }));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn forwarded(bytes: Vec<u8>) -> ForwardFrame {
+    ForwardFrame { frame: Some(Forward::Data(bytes)) }
+}
+
+/// Says what it was started with, echoes input in capitals, and ends with code 7.
+fn process(start: Start, mut input: Streaming<ClientFrame>) -> Sent<ServerFrame> {
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let send = |frame| sender.send(Ok(ServerFrame { frame: Some(frame) }));
+        let hello = format!("{} tty={}\n", start.command.join(" "), start.tty);
+        let _ = send(Output::Stdout(hello.into())).await;
+        if start.stdin {
+            while let Ok(Some(ClientFrame { frame: Some(frame) })) = input.message().await {
+                let answer = match frame {
+                    Input::Stdin(bytes) => bytes.to_ascii_uppercase(),
+                    Input::Resize(size) => format!("{}x{}\n", size.width, size.height).into(),
+                    Input::StdinClosed(_) => break,
+                    Input::Start(_) => continue,
+                };
+                let _ = send(Output::Stdout(answer)).await;
+            }
+        }
+        if start.stderr {
+            let _ = send(Output::Stderr(b"bye\n".to_vec())).await;
+        }
+        let code = if start.command[0] == "true" { 0 } else { 7 };
+        let _ = send(Output::Exit(Exit { code, error: String::new() })).await;
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+/// Connects a made-up agent of a node, and waits until the server knows of it.
+pub(crate) async fn connect(cluster: &Cluster, node: &str) {
+    let identity =
+        cluster.authority.client(&format!("system:node:{node}"), &["system:nodes"]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(cluster.authority.ca_pem().as_bytes()).unwrap())
+        .unwrap();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            vec![CertificateDer::from_pem_slice(identity.cert_pem.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let socket = TcpStream::connect(cluster.address).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let stream = connector.connect(name, socket).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let request = http::Request::get(proto::tunnel_path(node))
+        .header("Host", "kubernetes")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", proto::TUNNEL_PROTOCOL)
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let upgraded = hyper::upgrade::on(response).await.unwrap();
+    let service = tonic::service::Routes::new(NodeServer::new(MadeUp)).into_axum_router();
+    tokio::spawn(
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(upgraded, TowerToHyperService::new(service)),
+    );
+    let known = async {
+        loop {
+            let client = cluster.client().await;
+            let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+            let metrics = client.request_text(request).await.unwrap();
+            if metrics.contains("minictl_node_tunnels 1") {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, known).await.expect("the server knows the tunnel in time");
+}

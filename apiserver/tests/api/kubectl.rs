@@ -1,0 +1,258 @@
+//! The flows of a person at a terminal, with every kubectl named in `KUBECTLS` (separated by
+//! colons; default: the one on the PATH). Where there is none, the tests say so and how many.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::{Cluster, PATIENCE};
+use crate::streams::with_running_pod;
+
+/// The binaries to try; says loudly when there is none.
+fn kubectls(test: &str) -> Vec<PathBuf> {
+    let named = std::env::var("KUBECTLS").unwrap_or_else(|_| "kubectl".into());
+    let works = |path: &PathBuf| {
+        let version = Command::new(path).args(["version", "--client"]).output();
+        version.is_ok_and(|v| v.status.success())
+    };
+    let found: Vec<PathBuf> = named.split(':').map(PathBuf::from).filter(works).collect();
+    if found.is_empty() {
+        // Tests have no other way to be heard.
+        #[expect(clippy::print_stderr, reason = "a test that cannot run must say so")]
+        {
+            eprintln!("SKIPPED (1): {test}: no kubectl");
+        }
+    }
+    found
+}
+
+struct Shell {
+    kubectl: PathBuf,
+    kubeconfig: PathBuf,
+    home: PathBuf,
+}
+
+impl Shell {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home).args(arguments);
+        command
+    }
+
+    /// Runs a command off the async threads; exit code, output, errors.
+    async fn run(&self, arguments: &[&str], input: &str) -> (i32, String, String) {
+        let mut command = self.command(arguments);
+        let input = input.to_owned();
+        let run = tokio::task::spawn_blocking(move || {
+            let mut child = command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            // A command that reads nothing closes its input.
+            let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+            child.wait_with_output().unwrap()
+        });
+        let output = tokio::time::timeout(PATIENCE, run).await.expect("kubectl ends").unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Runs a command that must succeed.
+    async fn ok(&self, arguments: &[&str], input: &str) -> String {
+        let (code, out, err) = self.run(arguments, input).await;
+        assert_eq!(code, 0, "{} {arguments:?}: {out}{err}", self.kubectl.display());
+        out
+    }
+
+    /// Runs a command that must fail.
+    async fn fails(&self, arguments: &[&str], input: &str) -> String {
+        let (code, out, err) = self.run(arguments, input).await;
+        assert_ne!(code, 0, "{} {arguments:?}: {out}{err}", self.kubectl.display());
+        err
+    }
+}
+
+fn shells(cluster: &Cluster, test: &str) -> Vec<Shell> {
+    let kubeconfig = cluster.kubeconfig_file();
+    let home = cluster.dir.path().to_owned();
+    kubectls(test)
+        .into_iter()
+        .map(|kubectl| Shell { kubectl, kubeconfig: kubeconfig.clone(), home: home.clone() })
+        .collect()
+}
+
+const MANIFEST: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: my-nginx
+spec:
+  selector:
+    matchLabels:
+      run: my-nginx
+  replicas: 2
+  template:
+    metadata:
+      labels:
+        run: my-nginx
+    spec:
+      containers:
+      - name: my-nginx
+        image: nginx
+        ports:
+        - containerPort: 80
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apply_edit_apply_and_delete() {
+    for_each("apply_edit_apply_and_delete", async |sh| {
+        let applied = ["apply", "-f", "-"];
+        assert_eq!(sh.ok(&applied, MANIFEST).await, "deployment.apps/my-nginx created\n");
+        assert_eq!(sh.ok(&applied, MANIFEST).await, "deployment.apps/my-nginx unchanged\n");
+        let edited = MANIFEST.replace("replicas: 2", "replicas: 3");
+        assert_eq!(sh.ok(&applied, &edited).await, "deployment.apps/my-nginx configured\n");
+        let replicas =
+            sh.ok(&["get", "deploy", "my-nginx", "-o", "jsonpath={.spec.replicas}"], "").await;
+        assert_eq!(replicas, "3");
+        let table = sh.ok(&["get", "deployments"], "").await;
+        assert!(table.starts_with("NAME       READY   UP-TO-DATE   AVAILABLE   AGE\n"), "{table}");
+        assert!(table.contains("my-nginx   0/3"), "{table}");
+        sh.ok(&["label", "deploy", "my-nginx", "tier=web"], "").await;
+        sh.ok(&["annotate", "deploy", "my-nginx", "note=안녕"], "").await;
+        let labelled = sh.ok(&["get", "deploy", "-l", "tier=web", "-o", "name"], "").await;
+        assert_eq!(labelled, "deployment.apps/my-nginx\n");
+        sh.ok(&["scale", "deploy/my-nginx", "--replicas=5"], "").await;
+        let described = sh.ok(&["describe", "deploy", "my-nginx"], "").await;
+        assert!(described.contains("5 desired"), "{described}");
+        let gone = sh.ok(&["delete", "deploy", "my-nginx"], "").await;
+        assert!(gone.starts_with("deployment.apps \"my-nginx\" deleted"), "{gone}");
+        let err = sh.fails(&["get", "deploy", "my-nginx"], "").await;
+        assert_eq!(err, "Error from server (NotFound): deployments.apps \"my-nginx\" not found\n");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generators_and_expose() {
+    for_each("generators_and_expose", async |sh| {
+        sh.ok(&["create", "deployment", "httpd", "--image=httpd"], "").await;
+        sh.ok(&["create", "configmap", "m", "--from-literal=a=b"], "").await;
+        sh.ok(&["create", "secret", "generic", "s", "--from-literal=a=b"], "").await;
+        sh.ok(&["create", "namespace", "other"], "").await;
+        sh.ok(&["create", "serviceaccount", "robot"], "").await;
+        sh.ok(&["run", "web", "--image=nginx", "--port=80"], "").await;
+        let exposed = ["expose", "pod", "web", "--port=80", "--type=NodePort"];
+        assert_eq!(sh.ok(&exposed, "").await, "service/web exposed\n");
+        let again = sh.fails(&exposed, "").await;
+        assert_eq!(again, "Error from server (AlreadyExists): services \"web\" already exists\n");
+        let services = sh.ok(&["get", "svc", "web", "-o", "wide"], "").await;
+        assert!(services.contains("NodePort") && services.contains("run=web"), "{services}");
+        let value = sh.ok(&["get", "cm", "m", "-o", "jsonpath={.data.a}"], "").await;
+        assert_eq!(value, "b");
+        let described = sh.ok(&["describe", "svc", "web"], "").await;
+        assert!(described.contains("TargetPort:"), "{described}");
+        sh.ok(&["get", "all"], "").await;
+        sh.ok(&["delete", "pod", "web", "--now"], "").await;
+        let resources = sh.ok(&["api-resources"], "").await;
+        assert!(resources.contains("endpointslices"), "{resources}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_told_by_the_server() {
+    for_each("mistakes_are_told_by_the_server", async |sh| {
+        let unknown = MANIFEST.replace("  replicas: 2", "  bogus: 2");
+        let err = sh.fails(&["apply", "-f", "-"], &unknown).await;
+        assert!(err.contains("unknown field") && err.contains("bogus"), "{err}");
+        let selector =
+            MANIFEST.replace("      run: my-nginx\n  replicas", "      run: x\n  replicas");
+        let err = sh.fails(&["apply", "-f", "-"], &selector).await;
+        assert!(err.contains("`selector` does not match template `labels`"), "{err}");
+        let err = sh.fails(&["get", "nothing"], "").await;
+        assert!(err.contains("the server doesn't have a resource type \"nothing\""), "{err}");
+        let err = sh.fails(&["logs", "nope"], "").await;
+        assert!(err.contains("pods \"nope\" not found"), "{err}");
+    })
+    .await;
+}
+
+/// Runs a flow with each kubectl in a cluster of its own.
+async fn for_each(test: &str, flow: impl AsyncFn(&Shell)) {
+    let count = kubectls(test).len();
+    for i in 0..count {
+        let cluster = Cluster::start().await;
+        flow(&shells(&cluster, test)[i]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_logs_and_exit_codes() {
+    for i in 0..kubectls("exec_logs_and_exit_codes").len() {
+        let cluster = with_running_pod().await;
+        let sh = &shells(&cluster, "")[i];
+        let (code, out, err) = sh.run(&["exec", "-i", "a", "--", "cat", "x"], "hello").await;
+        assert_eq!((code, out.as_str()), (7, "cat x tty=false\nHELLO"), "{err}");
+        assert!(err.contains("bye\n"), "{err}");
+        assert_eq!(sh.ok(&["exec", "a", "--", "true"], "").await, "true tty=false\n");
+        assert_eq!(
+            sh.ok(&["logs", "a", "--tail=3"], "").await,
+            "default/a c\ntail Some(3) follow false\n"
+        );
+        let err = sh.fails(&["exec", "a", "--", "refuse"], "").await;
+        assert!(err.contains("container not found"), "{err}");
+        let err = sh.fails(&["logs", "a", "-c", "zz"], "").await;
+        assert!(err.contains("container zz is not valid for pod a"), "{err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_are_forwarded_both_ways() {
+    for i in 0..kubectls("ports_are_forwarded_both_ways").len() {
+        let cluster = with_running_pod().await;
+        let sh = &shells(&cluster, "")[i];
+        let mut command = tokio::process::Command::from(sh.command(&[
+            "port-forward",
+            "--address=127.0.0.1",
+            "pod/a",
+            ":80",
+        ]));
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        // kubectl dies of writing when nobody reads what it prints.
+        let mut stdout = child.stdout.take().unwrap();
+        let address = forwarded_address(&mut stdout, &sh.kubectl).await;
+        for _ in 0..3 {
+            let echo = async {
+                let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+                socket.write_all(b"ping").await.unwrap();
+                let mut answer = [0; 4];
+                socket.read_exact(&mut answer).await.unwrap();
+                assert_eq!(&answer, b"ping");
+                socket.shutdown().await.unwrap();
+                assert_eq!(socket.read(&mut answer).await.unwrap(), 0);
+            };
+            tokio::time::timeout(PATIENCE, echo).await.expect("an echo");
+        }
+        child.kill().await.unwrap();
+    }
+}
+
+async fn forwarded_address(stdout: &mut tokio::process::ChildStdout, kubectl: &Path) -> String {
+    let mut seen = String::new();
+    let read = async {
+        let mut buffer = [0; 256];
+        loop {
+            let count = stdout.read(&mut buffer).await.unwrap();
+            assert_ne!(count, 0, "{} ended: {seen}", kubectl.display());
+            seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            if let Some(address) = seen.split_whitespace().find(|w| w.starts_with("127.0.0.1:")) {
+                return address.to_owned();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("kubectl says where it listens")
+}

@@ -1,0 +1,13 @@
+//! The API server from outside: kube-rs as an independent client, kubectl where one is there, and a
+//! made-up agent at the far end of a tunnel. Everything runs on loopback, in folders of its own.
+
+mod agent;
+mod auth;
+mod deletes;
+mod discovery;
+mod harness;
+mod kubectl;
+mod objects;
+mod services;
+mod streams;
+mod watches;

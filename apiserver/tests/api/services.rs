@@ -1,0 +1,184 @@
+//! Services: addresses and ports are taken and given back with the object.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, message};
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
+        "spec": { "selector": { "app": name }, "ports": [{ "port": 80 }] },
+    });
+    for (field, value) in spec.as_object().unwrap() {
+        object["spec"][field] = value.clone();
+    }
+    object
+}
+
+fn address(service: &Value) -> String {
+    service["spec"]["clusterIP"].as_str().unwrap_or_else(|| panic!("{service}")).to_owned()
+}
+
+#[tokio::test]
+async fn a_service_gets_an_address_of_the_range_and_keeps_it() {
+    let cluster = Cluster::start().await;
+    let (code, made) = cluster.post(SERVICES, service("a", json!({}))).await;
+    assert_eq!(code, 201, "{made}");
+    let net: ipnet::Ipv4Net = "10.96.0.0/12".parse().unwrap();
+    let ip: std::net::Ipv4Addr = address(&made).parse().unwrap();
+    assert!(net.contains(&ip), "{made}");
+    assert_eq!(made["spec"]["clusterIPs"], json!([address(&made)]));
+    assert_eq!(made["spec"]["ipFamilies"], json!(["IPv4"]));
+    // A PUT of the manifest, as `kubectl replace` does it.
+    let (code, replaced) =
+        cluster.put(&format!("{SERVICES}/a"), service("a", json!({ "type": "NodePort" }))).await;
+    assert_eq!((code, address(&replaced)), (200, address(&made)), "{replaced}");
+    let port = replaced["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    assert!((30086..=32767).contains(&port), "above the reserved band: {port}");
+}
+
+#[tokio::test]
+async fn a_taken_address_is_refused_until_it_is_given_back() {
+    let cluster = Cluster::start().await;
+    let asked = json!({ "clusterIP": "10.96.0.10" });
+    let (code, made) = cluster.post(SERVICES, service("a", asked.clone())).await;
+    assert_eq!(code, 201, "{made}");
+    let (code, refused) = cluster.post(SERVICES, service("b", asked.clone())).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        message(&refused),
+        "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to \
+         allocate IP 10.96.0.10: provided IP is already allocated"
+    );
+    cluster.delete(&format!("{SERVICES}/a"), json!({})).await;
+    let (code, again) = cluster.post(SERVICES, service("b", asked)).await;
+    assert_eq!(code, 201, "{again}");
+    let outside = json!({ "clusterIP": "192.168.0.1" });
+    let (code, refused) = cluster.post(SERVICES, service("c", outside)).await;
+    assert_eq!(code, 422);
+    assert!(message(&refused).contains("is not in the valid range"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_taken_node_port_is_refused_and_says_who_holds_it() {
+    let cluster = Cluster::start().await;
+    let port =
+        |number: u32| json!({ "type": "NodePort", "ports": [{ "port": 80, "nodePort": number }] });
+    let (code, made) = cluster.post(SERVICES, service("myapp", port(30008))).await;
+    assert_eq!(code, 201, "{made}");
+    let (code, refused) = cluster.post(SERVICES, service("other", port(30008))).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        message(&refused),
+        "Service \"other\" is invalid: spec.ports[0].nodePort: Invalid value: 30008: provided \
+         port is already allocated"
+    );
+    let causes = refused["details"]["causes"].to_string();
+    assert!(causes.contains("default/myapp"), "{causes}");
+    let (code, refused) = cluster.post(SERVICES, service("other", port(80))).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        message(&refused),
+        "Service \"other\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port \
+         is not in the valid range. The range of valid ports is 30000-32767"
+    );
+    // A change of type gives the port back, the address stays.
+    let changed = service("myapp", json!({ "type": "ClusterIP", "ports": [{ "port": 80 }] }));
+    let (code, changed) = cluster.put(&format!("{SERVICES}/myapp"), changed).await;
+    assert_eq!((code, address(&changed)), (200, address(&made)), "{changed}");
+    assert!(changed["spec"]["ports"][0]["nodePort"].is_null(), "{changed}");
+    let (code, made) = cluster.post(SERVICES, service("other", port(30008))).await;
+    assert_eq!(code, 201, "{made}");
+    // A refused object took nothing along.
+    let (_, list) = cluster.get(SERVICES).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(3), "{list}");
+}
+
+#[tokio::test]
+async fn an_external_name_has_no_address_and_becoming_one_gives_it_back() {
+    let cluster = Cluster::start().await;
+    let asked = json!({ "clusterIP": "10.96.0.20" });
+    cluster.post(SERVICES, service("a", asked.clone())).await;
+    let external = json!({ "type": "ExternalName", "externalName": "example.com" });
+    let (code, changed) = cluster.put(&format!("{SERVICES}/a"), service("a", external)).await;
+    assert_eq!(code, 200, "{changed}");
+    assert!(changed["spec"]["clusterIP"].is_null(), "{changed}");
+    let (code, made) = cluster.post(SERVICES, service("b", asked)).await;
+    assert_eq!(code, 201, "the address is free again: {made}");
+    let (code, back) =
+        cluster.put(&format!("{SERVICES}/a"), service("a", json!({ "type": "ClusterIP" }))).await;
+    assert_eq!(code, 200, "{back}");
+    assert_ne!(address(&back), "10.96.0.20");
+}
+
+#[tokio::test]
+async fn a_headless_service_takes_nothing() {
+    let cluster = Cluster::start().await;
+    let (code, made) = cluster.post(SERVICES, service("a", json!({ "clusterIP": "None" }))).await;
+    assert_eq!((code, address(&made)), (201, "None".into()), "{made}");
+    assert_eq!(made["spec"]["clusterIPs"], json!(["None"]));
+    let (code, gone) = cluster.delete(&format!("{SERVICES}/a"), json!({})).await;
+    assert_eq!(code, 200, "{gone}");
+}
+
+#[tokio::test]
+async fn ports_of_one_number_share_a_node_port_over_protocols() {
+    let cluster = Cluster::start().await;
+    let spec = json!({ "type": "NodePort", "ports": [
+        { "name": "t", "port": 53, "protocol": "TCP" },
+        { "name": "u", "port": 53, "protocol": "UDP" },
+        { "name": "w", "port": 80 },
+    ] });
+    let (code, made) = cluster.post(SERVICES, service("dns", spec)).await;
+    assert_eq!(code, 201, "{made}");
+    let port = |i: usize| made["spec"]["ports"][i]["nodePort"].as_u64().unwrap();
+    assert_eq!(port(0), port(1));
+    assert_ne!(port(0), port(2));
+}
+
+#[tokio::test]
+async fn many_services_at_once_never_share_anything() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let made = (0..60).map(|i| {
+        let client = client.clone();
+        async move {
+            let object = service(&format!("s{i}"), json!({ "type": "NodePort" })).to_string();
+            crate::harness::ask(&client, "POST", SERVICES, "application/json", &object).await
+        }
+    });
+    let made = futures::future::join_all(made).await;
+    let mut addresses = BTreeSet::new();
+    let mut ports = BTreeSet::new();
+    for (code, object) in &made {
+        assert_eq!(*code, 201, "{object}");
+        addresses.insert(address(object));
+        ports.insert(object["spec"]["ports"][0]["nodePort"].as_u64().unwrap());
+    }
+    assert_eq!((addresses.len(), ports.len()), (60, 60));
+}
+
+#[tokio::test]
+async fn the_kubernetes_service_stands_at_the_first_address() {
+    let cluster = Cluster::start().await;
+    let (_, service) = cluster.get(&format!("{SERVICES}/kubernetes")).await;
+    assert_eq!(address(&service), "10.96.0.1");
+    let (_, endpoints) = cluster.get("/api/v1/namespaces/default/endpoints/kubernetes").await;
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "192.168.56.70");
+    assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], 6443);
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let (_, slice) = cluster.get(&format!("{slices}/kubernetes")).await;
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["192.168.56.70"]));
+    let (code, refused) = cluster
+        .post(SERVICES, {
+            let mut s = service.clone();
+            s["metadata"] = json!({ "name": "thief" });
+            s
+        })
+        .await;
+    assert_eq!(code, 422, "{refused}");
+}
