@@ -90,45 +90,51 @@ fn merge_ordered_lists(
             .strip_prefix(ELEMENT_ORDER)
             .and_then(|rest| rest.strip_prefix('/'))
             .ok_or(StrategicError::BadElementOrder)?;
-        let own = list(target.get(name))?;
-        let new = list(patch.get(name))?;
-        let (below, strategy) = view.field(name)?;
-        check_order(new.unwrap_or_default(), listed, strategy.key)?;
-        if purpose == Purpose::Combine {
-            match target.get(&directive) {
-                Some(other) if *other != order => return Err(StrategicError::BadElementOrder),
-                _ => {}
-            }
-        }
-        let merged = match (own, new) {
-            (None, None) => None,
-            (Some(own), None) => Some((own.to_vec(), own.to_vec())),
-            (None, Some(new)) => {
-                Some((new.iter().filter_map(|item| added(item.clone(), purpose)).collect(), vec![]))
-            }
-            (Some(own), Some(new)) if strategy.merge => {
-                Some(merge_lists(own.to_vec(), new.to_vec(), below, strategy.key, purpose)?)
-            }
-            (Some(own), Some(new)) => Some((new.to_vec(), own.to_vec())),
-        };
-        if let Some((merged, own_order)) = merged {
-            let lists = [own.unwrap_or_default(), new.unwrap_or_default()];
-            let arranged = match items_of(lists, strategy.key, view.name())? {
-                Some(items) => {
-                    items.check(&merged)?;
-                    let (from_patch, rest) = items.partition(merged, listed);
-                    items.arrange(from_patch, rest, listed, &own_order)?
-                }
-                None => merged,
-            };
-            target.insert(name.to_owned(), Value::Array(arranged));
+        let lists = (list(target.get(name))?, list(patch.get(name))?);
+        if let Some(merged) = merge_ordered_list(lists, listed, view, name, purpose)? {
+            target.insert(name.to_owned(), Value::Array(merged));
             patch.remove(name);
         }
         if purpose == Purpose::Combine {
-            target.entry(directive).or_insert(order);
+            match target.get(&directive) {
+                Some(other) if *other != order => return Err(StrategicError::BadElementOrder),
+                Some(_) => {}
+                None => {
+                    target.insert(directive, order);
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// Merges the object's own list with the patch's and arranges the result as `listed` says; `None`
+/// if there is neither.
+fn merge_ordered_list(
+    lists: (Option<&[Value]>, Option<&[Value]>),
+    listed: &[Value],
+    view: View,
+    name: &str,
+    purpose: Purpose,
+) -> Result<Option<Vec<Value>>, StrategicError> {
+    let (below, strategy) = view.field(name)?;
+    check_order(lists.1.unwrap_or_default(), listed, strategy.key)?;
+    let (merged, own_order) = match lists {
+        (None, None) => return Ok(None),
+        (Some(own), None) => (own.to_vec(), own.to_vec()),
+        (None, Some(new)) => {
+            (new.iter().filter_map(|item| added(item.clone(), purpose)).collect(), Vec::new())
+        }
+        (Some(own), Some(new)) if strategy.merge => {
+            merge_lists(own.to_vec(), new.to_vec(), below, strategy.key, purpose)?
+        }
+        (Some(own), Some(new)) => (new.to_vec(), own.to_vec()),
+    };
+    let both = [lists.0.unwrap_or_default(), lists.1.unwrap_or_default()];
+    let Some(items) = items_of(both, strategy.key, view.name())? else { return Ok(Some(merged)) };
+    items.check(&merged)?;
+    let (from_patch, rest) = items.partition(merged, listed);
+    items.arrange(from_patch, rest, listed, &own_order).map(Some)
 }
 
 fn list(value: Option<&Value>) -> Result<Option<&[Value]>, StrategicError> {
