@@ -195,3 +195,6 @@ fn protocol(name: Option<&str>) -> Option<Protocol> {
 fn number(port: i32) -> Option<u16> {
     u16::try_from(port).ok().filter(|port| *port != 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,3 +293,6 @@ impl Inputs {
         self.dirty.all = true;
     }
 }
+
+#[cfg(test)]
+mod tests;
