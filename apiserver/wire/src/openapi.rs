@@ -3,7 +3,8 @@
 //!
 //! Input: the list of served resources; output: documents with a digest for ETags. Definitions
 //! come from `data/definitions.txt.gz`, which is unpacked for each document and dropped again:
-//! they are asked for rarely, and idle memory counts. Not here: HTTP, caching.
+//! they are asked for rarely, and idle memory counts. Only v3's small index is remembered. Not
+//! here: HTTP.
 
 use sha2::{Digest, Sha256};
 

@@ -64,6 +64,9 @@ fn the_index_names_each_version_by_its_digest() {
         format!("/openapi/v3/apis/apps/v1?hash={}", document.etag)
     );
     assert_eq!(v3_document(&served(), "batch", "v1"), None);
+    let fewer = parsed(&v3_index(&served()[5..]).bytes);
+    assert_eq!(fewer["paths"].as_object().unwrap().len(), 2, "not the index remembered");
+    assert_eq!(parsed(&v3_index(&served()).bytes), index);
 }
 
 #[test]

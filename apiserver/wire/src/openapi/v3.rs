@@ -1,6 +1,7 @@
 //! OpenAPI v3: an index, and one document per group and version.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
@@ -10,14 +11,31 @@ use super::{Document, ResourceDoc, VERSION};
 
 const JSON: &str = "application/json";
 
+/// The last index and what it was written for: every `kubectl apply` asks for it, and writing it
+/// means writing all documents.
+static INDEX: Mutex<Option<(Vec<ResourceDoc>, Document)>> = Mutex::new(None);
+
 /// `/openapi/v3`: where the documents are. Each is addressed with its digest, so that clients may
-/// keep it for ever; writing the index writes them all once, so keep the index.
+/// keep it for ever. The index of the resources asked for last is remembered.
 #[must_use]
 pub fn v3_index(resources: &[ResourceDoc]) -> Document {
+    let mut known = INDEX.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*known {
+        Some((of, index)) if of == resources => index.clone(),
+        _ => {
+            let index = index(resources);
+            *known = Some((resources.to_vec(), index.clone()));
+            index
+        }
+    }
+}
+
+fn index(resources: &[ResourceDoc]) -> Document {
     let versions: BTreeSet<_> = resources.iter().map(|r| (r.group, r.version)).collect();
+    let definitions = Definitions::unpack();
     let mut documents = Map::new();
     for (group, version) in versions {
-        let Some(document) = v3_document(resources, group, version) else { continue };
+        let Some(document) = document(&definitions, resources, group, version) else { continue };
         let place = prefix(group, version);
         let url = format!("/openapi/v3/{place}?hash={}", document.etag);
         documents.insert(place, json!({"serverRelativeURL": url}));
@@ -29,12 +47,20 @@ pub fn v3_index(resources: &[ResourceDoc]) -> Document {
 /// served.
 #[must_use]
 pub fn v3_document(resources: &[ResourceDoc], group: &str, version: &str) -> Option<Document> {
+    document(&Definitions::unpack(), resources, group, version)
+}
+
+fn document(
+    definitions: &Definitions,
+    resources: &[ResourceDoc],
+    group: &str,
+    version: &str,
+) -> Option<Document> {
     let of_version = |r: &&ResourceDoc| r.group == group && r.version == version;
     let paths: Vec<Path> = resources.iter().filter(of_version).flat_map(paths).collect();
     if paths.is_empty() {
         return None;
     }
-    let definitions = Definitions::unpack();
     let items: Map<String, Value> =
         paths.iter().map(|path| (path.path.clone(), path_item(path))).collect();
     let mut text = format!(
