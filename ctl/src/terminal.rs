@@ -30,8 +30,10 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
 pub(crate) fn exit(result: Result<i32, verbs::Error>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        // Whoever read the output has seen enough.
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            note(&error.to_string());
+            note(&error.report());
             ExitCode::FAILURE
         }
     }
