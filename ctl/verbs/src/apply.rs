@@ -132,7 +132,7 @@ impl Apply {
         let mut tries = 0;
         loop {
             let live = ctx.find(&resource, &namespace, manifest.name()).await.map_err(|e| {
-                e.from_source("retrieving current configuration of", &manifest.origin)
+                e.in_source("retrieving current configuration of", &manifest.origin)
             })?;
             let plan = plan(live.as_ref(), &manifest.value)?;
             let live = live.unwrap_or_default();
@@ -164,7 +164,7 @@ impl Apply {
                 }
                 let call = Call::post(resource.path(Some(namespace), "", ""), &object);
                 let created = ctx.json(&self.options(call)?).await;
-                let created = created.map_err(|e| e.from_source("creating", &manifest.origin))?;
+                let created = created.map_err(|e| e.in_source("creating", &manifest.origin))?;
                 Ok((created, "created"))
             }
             Plan::Unchanged => Ok((live, "unchanged")),
@@ -178,11 +178,8 @@ impl Apply {
                 let path = resource.path(Some(namespace), name, "");
                 let call = self.options(Call::patch(path, content_type, &patch))?;
                 let patched = ctx.json(&call).await.map_err(|e| {
-                    let e = e.from_source("patching", &manifest.origin);
-                    e.from_source(
-                        &patch_context(resource, namespace, name, &patch),
-                        &manifest.origin,
-                    )
+                    let e = e.in_source("patching", &manifest.origin);
+                    e.in_source(&patch_context(resource, namespace, name, &patch), &manifest.origin)
                 })?;
                 let same = text(&patched, "/metadata/resourceVersion")
                     == text(&live, "/metadata/resourceVersion")
@@ -210,7 +207,7 @@ impl Apply {
         let object = annotated(&manifest.value);
         let call = Call::post(resource.path(Some(namespace), "", ""), &object);
         let created = ctx.json(&self.options(call)?).await;
-        Ok((created.map_err(|e| e.from_source("creating", &manifest.origin))?, "configured"))
+        Ok((created.map_err(|e| e.in_source("creating", &manifest.origin))?, "configured"))
     }
 
     async fn apply_on_server(

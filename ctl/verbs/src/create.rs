@@ -90,7 +90,7 @@ pub struct Generator<T: clap::Args> {
 impl Create {
     pub(crate) async fn run(self, ctx: &mut Context<'_>) -> Result<(), Error> {
         match self.what {
-            None => self.from_files(ctx).await,
+            None => self.create_files(ctx).await,
             Some(What::Deployment(g)) => {
                 make(ctx, &g.output, g.save_config, g.flags.object()?).await
             }
@@ -127,7 +127,7 @@ impl Create {
         }
     }
 
-    async fn from_files(&self, ctx: &mut Context<'_>) -> Result<(), Error> {
+    async fn create_files(&self, ctx: &mut Context<'_>) -> Result<(), Error> {
         if self.files.is_empty() {
             return Err(Error::refused("must specify one of -f and -k"));
         }
@@ -159,7 +159,7 @@ impl Create {
             .query("dryRun", self.output.dry_run.query())
             .query("fieldManager", "kubectl-create")
             .query("fieldValidation", field_validation(&self.validate)?);
-        ctx.json(&call).await.map_err(|e| e.from_source("creating", &manifest.origin))
+        ctx.json(&call).await.map_err(|e| e.in_source("creating", &manifest.origin))
     }
 }
 

@@ -100,7 +100,7 @@ impl Delete {
         }
         let mut deleted = Vec::new();
         for mut victim in victims {
-            match self.delete(ctx, &mut victim, &options).await {
+            match self.delete(ctx, &mut victim, &options, grace == Some(0)).await {
                 Ok(true) => deleted.push(victim),
                 Ok(false) => {}
                 Err(e) if e.is_not_found() && self.ignore_not_found => {}
@@ -229,6 +229,7 @@ impl Delete {
         ctx: &mut Context<'_>,
         victim: &mut Victim,
         options: &Value,
+        at_once: bool,
     ) -> Result<bool, Error> {
         if self.dry_run == DryRun::Client {
             if victim.uid.is_empty() {
@@ -247,14 +248,14 @@ impl Delete {
         if self.output == "name" {
             ctx.io.say(name)?;
         } else {
-            ctx.io.say(self.sentence(victim))?;
+            ctx.io.say(self.sentence(victim, at_once))?;
         }
         Ok(true)
     }
 
     /// `pod "web" deleted from default namespace`
-    fn sentence(&self, victim: &Victim) -> String {
-        let verb = if self.grace_period == 0 && self.force { "force deleted" } else { "deleted" };
+    fn sentence(&self, victim: &Victim, at_once: bool) -> String {
+        let verb = if at_once { "force deleted" } else { "deleted" };
         let place = if victim.resource.namespaced {
             format!(" from {} namespace", victim.namespace)
         } else {

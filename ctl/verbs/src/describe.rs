@@ -95,11 +95,9 @@ impl Describe {
             return Ok((objects, errors));
         }
         if self.resources.is_empty() {
-            return Err(Error::Plain(
+            return Err(Error::refused(
                 "You must specify the type of resource to describe. Use \"minictl api-resources\" \
-                 for a complete list of supported resources.\n\nerror: Required resource not \
-                 specified."
-                    .to_owned(),
+                 for a complete list of supported resources.",
             ));
         }
         let catalog = ctx.catalog().await?;
@@ -176,7 +174,8 @@ async fn describe(
     Ok(out.render())
 }
 
-/// The pod template of a workload, for `rollout history --revision`.
+/// The pod template of a workload, for `rollout history --revision`, with tabs and a blank line
+/// behind it, as kubectl prints it there.
 pub(crate) fn pod_template(workload: &Value) -> Result<String, Error> {
     let template = workload.pointer("/spec/template").cloned().unwrap_or_default();
     let template = serde_json::from_value(template).map_err(|e| Error::BadAnswer {
@@ -185,7 +184,7 @@ pub(crate) fn pod_template(workload: &Value) -> Result<String, Error> {
     })?;
     let mut out = Text::default();
     workload::template(&mut out, &template);
-    Ok(out.render())
+    Ok(out.raw() + "\n")
 }
 
 /// The events about an object, oldest first. Their absence is no reason to show nothing.

@@ -48,10 +48,10 @@ pub(crate) fn parse_timeout(text: &str) -> Result<Option<Duration>, Error> {
     match seconds {
         Some(s) if s > 0.0 && s < 1e10 => Ok(Some(Duration::from_secs_f64(s))),
         Some(s) if s >= 0.0 => Ok(None),
-        _ => Err(Error::refused(format!(
+        _ => Err(Error::refused(
             "Invalid timeout value. Timeout must be a single integer in seconds, or an integer \
-             followed by a corresponding time unit (e.g. 1s | 2m | 3h)"
-        ))),
+             followed by a corresponding time unit (e.g. 1s | 2m | 3h)",
+        )),
     }
 }
 

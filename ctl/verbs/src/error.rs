@@ -15,7 +15,7 @@ use serde_json::Value;
 pub enum Error {
     /// The server refused with a `Status`.
     #[error("{}", .0.message)]
-    Server(Status),
+    Server(Box<Status>),
     /// The command line asks for something impossible, or a check on the client's side failed.
     #[error("{0}")]
     Refused(String),
@@ -228,7 +228,7 @@ impl Error {
 
     /// Names the file that a refused object came from, as kubectl's `AddSourceToErr`.
     #[must_use]
-    pub(crate) fn from_source(self, verb: &str, origin: &str) -> Self {
+    pub(crate) fn in_source(self, verb: &str, origin: &str) -> Self {
         match self {
             Error::Server(mut status) => {
                 status.message = format!("error when {verb} {origin:?}: {}", status.message);
@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     fn status(body: &str) -> Error {
-        Error::Server(Status::from_body(422, body.as_bytes()))
+        Error::Server(Box::new(Status::from_body(422, body.as_bytes())))
     }
 
     #[test]
@@ -342,13 +342,13 @@ mod tests {
 
     #[test]
     fn a_refused_object_names_its_file() {
-        let e = Error::Server(Status {
+        let e = Error::Server(Box::new(Status {
             reason: "AlreadyExists".into(),
             message: "services \"a\" already exists".into(),
             ..Status::default()
-        });
+        }));
         assert_eq!(
-            e.from_source("creating", "svc.yaml").report(),
+            e.in_source("creating", "svc.yaml").report(),
             "Error from server (AlreadyExists): error when creating \"svc.yaml\": services \"a\" \
              already exists"
         );

@@ -182,12 +182,12 @@ fn parameters(wiring: Wiring, container: &str) -> AttachParams {
 /// The server's refusal of an upgrade, as its `Status` says it.
 fn refused(error: kube::Error) -> Error {
     match error {
-        kube::Error::Api(status) => Error::Server(Status {
+        kube::Error::Api(status) => Error::Server(Box::new(Status {
             code: status.code,
             reason: status.reason.clone(),
             message: status.message.clone(),
             ..Status::default()
-        }),
+        })),
         other => Error::Stream(Box::new(other)),
     }
 }

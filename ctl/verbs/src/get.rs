@@ -152,9 +152,6 @@ impl Get {
         sort: Option<&Template>,
         queries: &[Query],
     ) -> Result<(), Error> {
-        let mut kinds: Vec<&str> = queries.iter().map(|q| q.resource.plural.as_str()).collect();
-        kinds.dedup();
-        let prefix = self.show_kind || kinds.len() > 1 || self.is_category(ctx).await?;
         let mut errors = Vec::new();
         let mut sections: Vec<(ApiResource, Value)> = Vec::new();
         for query in queries {
@@ -172,6 +169,10 @@ impl Get {
                 Err(e) => errors.push(e),
             }
         }
+        // Names need their type as soon as tables of several types were found, even empty ones.
+        let first = sections.first().map(|(resource, _)| resource.clone());
+        let several = sections.iter().any(|(resource, _)| Some(resource) != first.as_ref());
+        let prefix = self.show_kind || several;
         let mut text = String::new();
         for (resource, mut table) in sections {
             if let Some(path) = sort {
@@ -195,12 +196,6 @@ impl Get {
             self.report_nothing(ctx, queries);
         }
         Error::all(errors)
-    }
-
-    async fn is_category(&self, ctx: &mut Context<'_>) -> Result<bool, Error> {
-        let Some(first) = self.resources.first() else { return Ok(false) };
-        let catalog = ctx.catalog().await?;
-        Ok(first.split(',').any(|name| !catalog.category(name).is_empty()))
     }
 
     /// Reads one table, with all its pages.
@@ -284,7 +279,9 @@ impl Get {
             Format::Columns(columns) => columns.print(&shown, !self.no_headers),
             format => format.object(&shown).unwrap_or_default(),
         };
-        if !(single && shown.is_null()) && !(queries.len() > 1 && errors.len() == queries.len()) {
+        let nothing_found =
+            (single && shown.is_null()) || (queries.len() > 1 && errors.len() == queries.len());
+        if !nothing_found {
             ctx.io.print(&print)?;
         }
         Error::all(errors)

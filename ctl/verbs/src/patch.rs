@@ -127,7 +127,7 @@ impl Replace {
         for mut manifest in self.files.read(ctx.io).await? {
             match self.replace(ctx, &mut manifest).await {
                 Ok(object) => self.output.print(ctx.io, &object, "replaced")?,
-                Err(e) => errors.push(e.from_source("replacing", &manifest.origin)),
+                Err(e) => errors.push(e.in_source("replacing", &manifest.origin)),
             }
         }
         Error::all(errors)

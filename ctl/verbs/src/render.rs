@@ -24,6 +24,7 @@ pub(crate) enum Format {
     Json,
     Yaml,
     JsonPath(Template),
+    JsonPathAsJson(Template),
     Columns(Columns),
 }
 
@@ -37,15 +38,16 @@ impl Format {
             "name" => Format::Name,
             "json" => Format::Json,
             "yaml" => Format::Yaml,
-            "jsonpath" | "jsonpath-as-json" => Format::JsonPath(Template::parse(argument)?),
+            "jsonpath-as-json" => Format::JsonPathAsJson(Template::parse(argument)?),
+            "jsonpath" => Format::JsonPath(Template::parse(argument)?),
             "jsonpath-file" => Format::JsonPath(Template::parse(&read(argument)?)?),
             "custom-columns" => Format::Columns(Columns::parse(argument)?),
             "custom-columns-file" => Format::Columns(Columns::from_file(&read(argument)?)?),
             _ => {
                 return Err(Error::refused(format!(
                     "unable to match a printer suitable for the output format {text:?}, allowed \
-                     formats are: custom-columns,custom-columns-file,json,jsonpath,jsonpath-file,\
-                     name,wide,yaml"
+                     formats are: custom-columns,custom-columns-file,json,jsonpath,\
+                     jsonpath-as-json,jsonpath-file,name,wide,yaml"
                 )));
             }
         })
@@ -67,6 +69,10 @@ impl Format {
             Format::Json => to_json(object) + "\n",
             Format::Yaml => yaml::to_yaml(object),
             Format::JsonPath(template) => template.render(object),
+            Format::JsonPathAsJson(template) => {
+                let found = template.find(object).into_iter().cloned().collect();
+                to_json(&Value::Array(found)) + "\n"
+            }
             Format::Columns(columns) => columns.print(object, true),
         })
     }

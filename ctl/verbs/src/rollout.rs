@@ -267,7 +267,7 @@ async fn history(ctx: &mut Context<'_>, deployment: &Value, revision: i64) -> Re
     let revisions = revisions(ctx, deployment).await?;
     if revision > 0 {
         let Some(set) = revisions.get(&revision) else {
-            return Err(Error::refused(format!("unable to find the specified revision")));
+            return Err(Error::refused("unable to find the specified revision"));
         };
         ctx.io.say(format_args!("{} with revision #{revision}", short_name(deployment)))?;
         let template = crate::describe::pod_template(set)?;

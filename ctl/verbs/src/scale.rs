@@ -59,6 +59,7 @@ impl Scale {
         }
         let format = Format::parse(&self.output)?;
         let mut errors = Vec::new();
+        let only = selected.len() == 1;
         for object in selected {
             let path = object.resource.path(Some(&object.namespace), &object.name, "scale");
             match self.scale(ctx, &path, &object).await {
@@ -71,6 +72,9 @@ impl Scale {
                     object.name,
                     self.dry_run.suffix()
                 ))?,
+                Err(e) if e.is_not_found() && only => {
+                    return Err(Error::refused(format!("no objects passed to scale {e}")));
+                }
                 Err(e) => errors.push(e),
             }
         }

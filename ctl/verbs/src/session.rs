@@ -300,7 +300,7 @@ impl Session {
         }
         let body = response.into_body().collect().await;
         let body = body.map_err(|e| self.unreachable(call, e))?.to_bytes();
-        Err(Error::Server(Status::from_body(code.as_u16(), &body)))
+        Err(Error::Server(Box::new(Status::from_body(code.as_u16(), &body))))
     }
 
     fn unreachable(&self, call: &Call, source: kube::Error) -> Error {

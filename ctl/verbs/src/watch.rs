@@ -76,7 +76,7 @@ fn event(line: &[u8]) -> Result<Event, Error> {
         let code = object.get("code").and_then(Value::as_u64).unwrap_or(500);
         let status =
             Status::from_body(u16::try_from(code).unwrap_or(500), &object.to_string().into_bytes());
-        return Err(Error::Server(status));
+        return Err(Error::Server(Box::new(status)));
     }
     Ok(Event { kind, object })
 }

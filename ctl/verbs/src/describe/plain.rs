@@ -6,7 +6,8 @@ use super::Surroundings;
 use super::metadata::{date_or_zero, events, labels_and_annotations, names};
 use super::text::Text;
 
-/// Describes a Namespace. Quotas and limit ranges are not served, so none are named.
+/// Describes a Namespace. Quotas and limit ranges are not served, so nothing is said of them, as
+/// kubectl says nothing of them when the server has none.
 pub(super) fn namespace(out: &mut Text, object: &Namespace) {
     out.pair(0, "Name", object.metadata.name.as_deref().unwrap_or(""));
     labels_and_annotations(out, &object.metadata);
@@ -31,8 +32,6 @@ pub(super) fn namespace(out: &mut Text, object: &Namespace) {
             );
         }
     }
-    out.line(0, "\nNo resource quota.");
-    out.line(0, "\nNo LimitRange resource.");
 }
 
 /// Describes a ConfigMap with its texts.

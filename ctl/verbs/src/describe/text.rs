@@ -37,6 +37,11 @@ impl Text {
         }
     }
 
+    /// The text with its tabs.
+    pub(super) fn raw(self) -> String {
+        self.raw
+    }
+
     /// The aligned text.
     pub(super) fn render(&self) -> String {
         tabulate(&self.raw)

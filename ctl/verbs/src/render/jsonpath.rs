@@ -97,8 +97,8 @@ impl Template {
 
     /// All values that the template's paths find.
     pub(crate) fn find<'a>(&self, root: &'a Value) -> Vec<&'a Value> {
-        let path = |node| match node {
-            &Node::Path(ref steps) => walk(steps, root, root),
+        let path = |node: &Node| match node {
+            Node::Path(steps) => walk(steps, root, root),
             _ => Vec::new(),
         };
         self.nodes.iter().flat_map(path).collect()

@@ -105,7 +105,7 @@ fn cells(table: &Value, row: &Value, extras: &Extras) -> Vec<String> {
     let labels = meta("labels").and_then(Value::as_object);
     for key in &extras.label_columns {
         let value = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
-        line.push(value.unwrap_or("<none>").to_owned());
+        line.push(value.unwrap_or("").to_owned());
     }
     if extras.show_labels {
         let pairs: Vec<String> = labels
@@ -188,7 +188,7 @@ mod tests {
         );
         assert_eq!(
             rows(&table, &all),
-            [["default", "pod/web", "1", "10.244.0.2", "<none>", "web", "run=web"]]
+            [["default", "pod/web", "1", "10.244.0.2", "", "web", "run=web"]]
         );
     }
 

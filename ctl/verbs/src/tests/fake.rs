@@ -24,10 +24,13 @@ pub(super) struct Seen {
     pub(super) body: Value,
 }
 
+/// Status, headers, body.
+type Answer = (u16, Vec<(String, String)>, String);
+
 /// What the server answers to a line; the last answer of a list is repeated.
 #[derive(Default)]
 pub(super) struct Script {
-    answers: HashMap<String, Vec<(u16, Vec<(String, String)>, String)>>,
+    answers: HashMap<String, Vec<Answer>>,
     seen: Vec<Seen>,
 }
 
