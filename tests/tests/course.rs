@@ -184,8 +184,11 @@ fn visit_from_a_pod(student: &Student<'_>, vip: &str) {
     assert!(answer.out.contains("Welcome to nginx!"), "{answer}");
     assert!(answer.out.contains("pod \"busybox\" deleted"), "{answer}");
     assert_eq!(answer.code, 0, "{answer}");
-    let gone = student.types("kubectl get pod busybox").refused();
-    assert!(gone.contains(r#"Error from server (NotFound): pods "busybox" not found"#), "{gone}");
+    wait_for("the pod to be gone", LIMIT, || {
+        let answer = student.types("kubectl get pod busybox");
+        let gone = r#"Error from server (NotFound): pods "busybox" not found"#;
+        if answer.code == 1 && answer.err.contains(gone) { Ok(()) } else { Err(answer.to_string()) }
+    });
 }
 
 /// C28: a pod's address answers on nodes, and not to a client that only knows the node network.
