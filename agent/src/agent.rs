@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     downward::NodeFacts,
-    image::ensure_namespace,
+    image::{self, ensure_namespace},
     node::{Machine, NodeKeeper},
     pod::{Host, PodRecord, Pods, last_address},
     recorder::Recorder,
@@ -133,6 +133,8 @@ impl Parts {
             service,
             stop.clone(),
         ));
+        let images = watch::Sender::new(());
+        tasks.spawn(image::watch_imports(containerd.clone(), images.clone()));
         let pool = Mutex::new(pool(&config, cidr, &records));
         let host = Arc::new(Host {
             config,
@@ -145,6 +147,7 @@ impl Parts {
             machine,
             services: services.clone(),
             pool,
+            images,
         });
         let pods_stop = stop.clone();
         tasks.spawn(async move {

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub(crate) use import::ensure_namespace;
 pub use import::import_image;
 pub(crate) use reference::normalize;
-pub(crate) use store::{Image, ListedImage, list_images, lookup};
+pub(crate) use store::{Image, ListedImage, list_images, lookup, watch_imports};
 
 use crate::runtime::RuntimeError;
 

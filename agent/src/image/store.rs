@@ -1,9 +1,12 @@
 //! Images that containerd has: lookup, list, unpacking into snapshots.
 
+use std::time::Duration;
+
 use containerd_client::{
     services::v1::{
-        ApplyRequest, GetImageRequest, ListImagesRequest,
+        ApplyRequest, GetImageRequest, ListImagesRequest, SubscribeRequest,
         diff_client::DiffClient,
+        events_client::EventsClient,
         images_client::ImagesClient,
         snapshots::{
             CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
@@ -13,6 +16,7 @@ use containerd_client::{
     types::Descriptor,
 };
 use oci_spec::image::{Config, Descriptor as Layer, ImageConfiguration, ImageManifest};
+use tokio::sync::watch;
 use tonic::Code;
 
 use super::{ImageError, blobs, digest, parse};
@@ -93,6 +97,25 @@ pub(crate) async fn list_images(containerd: &Containerd) -> Result<Vec<ListedIma
         Some(ListedImage { name: image.name, digest: target.digest, size: target.size })
     });
     Ok(listed.collect())
+}
+
+/// Tells whenever containerd gets an image, so that pods need not wait for their next try.
+pub(crate) async fn watch_imports(containerd: Containerd, imports: watch::Sender<()>) {
+    const RETRY: Duration = Duration::from_secs(1);
+    let filters = vec![r#"topic=="/images/create""#.to_owned()];
+    loop {
+        let subscribe = containerd.request(SubscribeRequest { filters: filters.clone() });
+        // Answers only with the first event: a server in Go sends its headers no sooner.
+        let mut events = EventsClient::new(containerd.channel.clone());
+        if let Ok(stream) = events.subscribe(subscribe).await {
+            let mut stream = stream.into_inner();
+            imports.send_replace(());
+            while let Ok(Some(_)) = stream.message().await {
+                imports.send_replace(());
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
 }
 
 async fn configuration(

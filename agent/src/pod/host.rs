@@ -9,6 +9,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::{Api, Client, Resource, runtime::reflector::Store};
+use tokio::sync::watch;
 
 use crate::{
     config::Config,
@@ -34,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) machine: Machine,
     pub(crate) services: Store<Service>,
     pub(crate) pool: Mutex<AddressPool>,
+    /// Tells when containerd gets an image.
+    pub(crate) images: watch::Sender<()>,
 }
 
 impl Host {

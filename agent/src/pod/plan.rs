@@ -87,7 +87,13 @@ pub(crate) fn plan(facts: &PodFacts<'_>) -> Plan {
 fn terminate(facts: &PodFacts<'_>) -> Plan {
     let mut plan = Plan::default();
     let grace = termination_grace(facts);
+    let is_helping = |name: &str| facts.init_containers().iter().any(|init| init.name == name);
+    let main_runs = facts.record.containers.iter().any(|(n, c)| c.is_running() && !is_helping(n));
     for (name, container) in &facts.record.containers {
+        // Sidecars help the main containers to their end.
+        if main_runs && is_helping(name) {
+            continue;
+        }
         let stopping = facts.live(name).stopping;
         // A shorter grace than before overrules it: somebody lost patience.
         if container.is_running() && stopping.is_none_or(|before| grace < before) {

@@ -91,11 +91,7 @@ impl Starter<'_> {
         let cgroup = self.cgroup(&id);
         let stdio = self.prepare_streams().map_err(|error| create_error(&error))?;
         let mounts = self.create(&id, &image, &cgroup).await?;
-        self.event(
-            Severity::Normal,
-            "Created",
-            format!("Created container: {}", self.container.name),
-        );
+        self.event(Severity::Normal, "Created", "Container created");
         let run = |state| Run {
             id: id.clone(),
             attempt: self.attempt,
@@ -105,8 +101,7 @@ impl Starter<'_> {
         };
         match self.launch(&id, mounts, stdio).await {
             Ok(()) => {
-                let started = format!("Started container {}", self.container.name);
-                self.event(Severity::Normal, "Started", started);
+                self.event(Severity::Normal, "Started", "Container started");
                 Ok(run(RunState::Running { since: Timestamp::now() }))
             }
             Err(error) => {
@@ -136,7 +131,10 @@ impl Starter<'_> {
         })?;
         match image::lookup(&self.host.containerd, &name).await {
             Ok(Some(found)) => {
-                let message = format!("Container image {written:?} already present on machine");
+                let message = format!(
+                    "Container image {written:?} already present on machine and can be accessed \
+                     by the pod"
+                );
                 self.event(Severity::Normal, "Pulled", message);
                 Ok(found)
             }

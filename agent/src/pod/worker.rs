@@ -12,7 +12,7 @@ mod recover;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -23,7 +23,7 @@ use super::{
     plan::{Step, plan},
     record::{PodRecord, RunState},
     report::Reporter,
-    status::pod_status,
+    status::{full_name, pod_status},
 };
 use crate::{
     probe::{Finding, Kind, Verdict},
@@ -84,6 +84,8 @@ pub(super) struct Worker {
     probes: BTreeMap<String, DropGuard>,
     reporter: Reporter,
     reported: Option<PodStatus>,
+    /// Changes when containerd gets an image.
+    images: watch::Receiver<()>,
 }
 
 impl Worker {
@@ -108,6 +110,7 @@ impl Worker {
         Self {
             folder: host.folder(&record.uid),
             reporter: Reporter::start(client, &record.namespace, &record.name, &record.uid),
+            images: host.images.subscribe(),
             host,
             desired,
             pod: Pod::clone(&pod),
@@ -191,9 +194,24 @@ impl Worker {
         if known == Some(&status) {
             return;
         }
+        self.tell_of_crash_loops(&status);
         self.reporter.report(status.clone());
         self.pod.status = Some(status.clone());
         self.reported = Some(status);
+    }
+
+    /// Events for containers that have just begun to wait for their restart.
+    fn tell_of_crash_loops(&self, status: &PodStatus) {
+        let before = self.reported.as_ref();
+        for container in crash_looping(status) {
+            if !before.is_some_and(|before| crash_looping(before).any(|c| c.name == container.name))
+            {
+                let pod = full_name(&self.facts());
+                let message =
+                    format!("Back-off restarting failed container {} in pod {pod}", container.name);
+                self.event(&container.name, Severity::Warning, "BackOff", message);
+            }
+        }
     }
 
     /// Waits for anything to happen.
@@ -215,6 +233,11 @@ impl Worker {
                 std::future::pending::<()>().await;
             },
             news = self.news.recv() => if let Some(news) = news { self.hear(news) },
+            changed = self.images.changed() => match changed {
+                Ok(()) => self.look_for_images(),
+                // As above.
+                Err(_) => std::future::pending::<()>().await,
+            },
             () = tokio::time::sleep(pause), if sleeps => {
                 if wake.is_none() {
                     self.renew_volumes().await;
@@ -281,6 +304,15 @@ impl Worker {
         }
     }
 
+    /// A new image may be the one that a container waits for.
+    fn look_for_images(&mut self) {
+        for trouble in self.live.values_mut().filter_map(|live| live.trouble.as_mut()) {
+            if trouble.reason.contains("Image") {
+                trouble.retry_at = Timestamp::now();
+            }
+        }
+    }
+
     /// A failure to get an image shows for a moment, then the pause before the next try shows.
     fn soften_troubles(&mut self) {
         let mut softened = Vec::new();
@@ -339,6 +371,15 @@ impl Worker {
         drop(probes);
         reporter.flush().await;
     }
+}
+
+/// Containers that wait for their restart.
+fn crash_looping(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let main = status.container_statuses.iter().flatten();
+    main.chain(status.init_container_statuses.iter().flatten()).filter(|container| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        waiting.and_then(|waiting| waiting.reason.as_deref()) == Some("CrashLoopBackOff")
+    })
 }
 
 fn is_fresh(trouble: &Trouble) -> bool {

@@ -80,7 +80,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// An OCI archive of busybox, with a user and a default command.
-fn busybox_archive(path: &Path) {
+fn busybox_archive(path: &Path, name: &str) {
     let mut layer = tar::Builder::new(Vec::new());
     let mut add = |name: &str, mode: u32, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -129,7 +129,7 @@ fn busybox_archive(path: &Path) {
     .to_string()
     .into_bytes();
     let mut entry = descriptor("manifest.v1+json", &manifest);
-    entry["annotations"] = json!({"io.containerd.image.name": "docker.io/library/busybox:latest"});
+    entry["annotations"] = json!({"io.containerd.image.name": name});
     let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string().into_bytes();
     let mut archive = tar::Builder::new(File::create(path).unwrap());
     let blob = |bytes: &[u8]| format!("blobs/{}", digest(bytes).replace(':', "/"));
@@ -213,10 +213,6 @@ impl Bed {
             connected.map(drop).map_err(|error| error.to_string())
         })
         .await;
-        let archive = folder.join("busybox.tar");
-        busybox_archive(&archive);
-        let names = agent::import_image(&socket, "test", &archive).await.unwrap();
-        assert_eq!(names, ["docker.io/library/busybox:latest"]);
         api.put(
             "/api/v1/namespaces/default/services/kubernetes",
             json!({"apiVersion": "v1", "kind": "Service",
@@ -224,8 +220,22 @@ impl Bed {
                 "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}}),
         );
         let mut bed = Self { api, config, tunnels, agent: None };
+        bed.import("docker.io/library/busybox:latest").await;
         bed.start_agent().await;
         bed
+    }
+
+    /// Imports busybox under a name.
+    pub(crate) async fn import(&self, name: &str) {
+        let archive = self.config.log_dir.with_file_name("image.tar");
+        busybox_archive(&archive, name);
+        let (socket, namespace) =
+            (&self.config.containerd_socket, &self.config.containerd_namespace);
+        let names = agent::import_image(socket, namespace, &archive).await.unwrap();
+        assert_eq!(names, [name]);
+        let again = std::time::Instant::now();
+        agent::import_image(socket, namespace, &archive).await.unwrap();
+        assert!(again.elapsed() < Duration::from_secs(1), "a second import has nothing to do");
     }
 
     pub(crate) async fn start_agent(&mut self) {

@@ -90,6 +90,14 @@ fn a_failing_container_restarts_with_a_growing_pause() {
         assert_eq!(last["message"], "bye\n");
         let message = container["state"]["waiting"]["message"].as_str().unwrap();
         assert!(message.starts_with("back-off 10s restarting failed container=c"), "{message}");
+        wait_for("the event about it", async || {
+            let events = bed.api.events();
+            let told = events.iter().any(|(reason, message)| {
+                reason == "BackOff" && message.starts_with("Back-off restarting failed container c")
+            });
+            if told { Ok(()) } else { Err(format!("{events:?}")) }
+        })
+        .await;
     });
 }
 
@@ -211,8 +219,9 @@ fn a_missing_image_is_told_with_the_way_out() {
         assert!(message.contains("minictl image import"), "{message}");
         let message = waiting_for("ImagePullBackOff").await;
         assert!(message.contains("Back-off pulling image"), "{message}");
-        bed.delete_pod("lost", 1);
-        bed.until_gone("lost").await;
+        // The next try would be seconds away, but an import is noticed.
+        bed.import("docker.io/library/nope:1").await;
+        bed.until_ready("lost").await;
     });
 }
 

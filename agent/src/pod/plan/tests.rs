@@ -141,6 +141,22 @@ fn deletion_stops_then_tears_down_then_tells_the_api() {
 }
 
 #[test]
+fn sidecars_end_after_the_main_containers() {
+    let stopped = |fixture: &Fixture| -> Vec<String> {
+        let named = |step| match step {
+            Step::Stop { container, .. } => Some(container),
+            _ => None,
+        };
+        steps(fixture).into_iter().filter_map(named).collect()
+    };
+    let running = with_init().ended("i1", 0, 990).running("side").ended("i2", 0, 991);
+    let running = running.running("a").running("b").deleted(30);
+    assert_eq!(stopped(&running), ["a", "b"]);
+    let last = with_init().running("side").ended("a", 0, 999).deleted(30);
+    assert_eq!(stopped(&last), ["side"]);
+}
+
+#[test]
 fn an_unhealthy_container_is_stopped_once() {
     let mut fixture = Fixture::single("Always").with_sandbox().running("c");
     fixture.live("c").unhealthy = Some(Unhealthy {
