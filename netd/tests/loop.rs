@@ -1,0 +1,283 @@
+//! The whole loop: watches of a scripted API, and a kernel that others tamper with. Needs root.
+#![expect(clippy::unwrap_used, reason = "a test stops at what must not happen")]
+
+#[path = "packets/net.rs"]
+#[expect(dead_code, reason = "only a namespace is needed here, no packets")]
+mod net;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use http::{Method, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use kube::client::Body;
+use net::Host;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// Lists to answer with, open watches, and the patches that came.
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    lists: BTreeMap<String, Vec<Value>>,
+    watches: BTreeMap<String, Vec<UnboundedSender<Bytes>>>,
+    patches: Vec<(String, Value)>,
+}
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+impl Api {
+    fn client(&self) -> kube::Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { Ok::<Answer, Infallible>(api.answer(request).await) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Answer {
+        let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if request.method() == Method::PATCH {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let patch = serde_json::from_slice(&body).unwrap();
+            self.0.lock().unwrap().patches.push((path, patch));
+            return whole(&json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"name": "node-1"},
+            }));
+        }
+        let mut script = self.0.lock().unwrap();
+        if query.contains("watch=true") {
+            let (send, receive) = unbounded();
+            script.watches.entry(path).or_default().push(send);
+            let frames = receive.map(|bytes| Ok(Frame::data(bytes)));
+            return Response::new(BodyExt::boxed(StreamBody::new(frames)));
+        }
+        let items = script.lists.get(&path).cloned().unwrap_or_default();
+        whole(&json!({
+            "kind": "List", "apiVersion": "v1",
+            "metadata": {"resourceVersion": "1"}, "items": items,
+        }))
+    }
+
+    /// Sends an event to all watches of a path.
+    fn event(&self, path: &str, kind: &str, object: &Value) {
+        let line = format!("{}\n", json!({"type": kind, "object": object}));
+        let script = self.0.lock().unwrap();
+        for watch in script.watches.get(path).into_iter().flatten() {
+            let _ = watch.unbounded_send(line.clone().into());
+        }
+    }
+
+    fn is_watched(&self, path: &str) -> bool {
+        self.0.lock().unwrap().watches.contains_key(path)
+    }
+}
+
+fn whole(value: &Value) -> Answer {
+    Response::new(Full::new(Bytes::from(value.to_string())).boxed())
+}
+
+const SERVICES: &str = "/api/v1/services";
+const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+const NODES: &str = "/api/v1/nodes";
+
+fn node(name: &str, addr: &str, range: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "resourceVersion": "1"}, "spec": {"podCIDR": range},
+        "status": {"addresses": [{"type": "InternalIP", "address": addr}]},
+    })
+}
+
+fn service(name: &str, vip: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "default", "resourceVersion": "2"},
+        "spec": {"clusterIP": vip, "clusterIPs": [vip], "ports": [{"port": 80}]},
+    })
+}
+
+fn slice(service: &str, addrs: &[&str]) -> Value {
+    let endpoints: Vec<Value> =
+        addrs.iter().map(|addr| json!({"addresses": [addr], "nodeName": "node-1"})).collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{service}-x"), "namespace": "default", "resourceVersion": "2",
+            "labels": {"kubernetes.io/service-name": service},
+        },
+        "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints,
+    })
+}
+
+/// netd on a node in a namespace, until dropped.
+struct Running {
+    host: Host,
+    stop: CancellationToken,
+    ended: std::sync::mpsc::Receiver<()>,
+}
+
+impl Running {
+    fn start(api: &Api) -> Self {
+        let host = Host::new();
+        host.ip("link add mini0 type bridge");
+        host.ip("address add 10.244.1.1/24 dev mini0");
+        host.ip("link set mini0 up");
+        host.ip("link add up0 type bridge");
+        host.ip("address add 192.168.56.70/24 dev up0");
+        host.ip("link set up0 up");
+        let stop = CancellationToken::new();
+        let (tell, ended) = std::sync::mpsc::channel();
+        let config = netd::Config {
+            node_name: "node-1".to_owned(),
+            mode: netd::Mode::Nftables,
+            cluster_cidr: "10.244.0.0/16".parse().unwrap(),
+            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            node_ports: 30000..=32767,
+            bridge: "mini0".to_owned(),
+        };
+        let (api, token) = (api.clone(), stop.clone());
+        // A thread made in the namespace is in it, and so are the threads that tokio makes there.
+        host.run(move || {
+            std::thread::spawn(move || {
+                let runtime =
+                    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async { netd::run(api.client(), config, token).await.unwrap() });
+                let _ = tell.send(());
+            });
+        });
+        Self { host, stop, ended }
+    }
+
+    /// Waits until the kernel shows something, and prints what it shows instead if it never does.
+    #[track_caller]
+    fn wait_for(&self, within: Duration, what: &str, shown: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + within;
+        loop {
+            let text = self.host.command("nft", "list ruleset") + &self.host.ip("route");
+            if shown(&text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}; the kernel has:\n{text}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn end(self) -> Host {
+        self.stop.cancel();
+        self.ended.recv_timeout(Duration::from_secs(5)).expect("netd ends when told to");
+        self.host
+    }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn cluster() -> Api {
+    let api = Api::default();
+    let mut script = api.0.lock().unwrap();
+    script.lists.insert(
+        NODES.to_owned(),
+        vec![
+            node("node-1", "192.168.56.70", "10.244.1.0/24"),
+            node("node-2", "192.168.56.71", "10.244.2.0/24"),
+        ],
+    );
+    // One that no client can read stands before the others.
+    let bad = json!({"metadata": {"name": "bad", "namespace": "default"}, "spec": {"ports": 7}});
+    script.lists.insert(SERVICES.to_owned(), vec![bad, service("web", "10.96.0.11")]);
+    script.lists.insert(SLICES.to_owned(), vec![slice("web", &["10.244.1.5"])]);
+    drop(script);
+    api
+}
+
+const WEB: &str = "10.96.0.11 . tcp . 80 . 0 : 10.244.1.5 . 8080";
+
+#[test]
+fn lists_and_events_reach_the_kernel_and_stay_there_when_netd_ends() {
+    if !net::root() {
+        return;
+    }
+    let api = cluster();
+    let netd = Running::start(&api);
+    netd.wait_for(SOON, "the lists", |text| {
+        text.contains(WEB) && text.contains("10.244.2.0/24 via 192.168.56.71 dev up0 proto 119")
+    });
+    api.event(SERVICES, "ADDED", &service("late", "10.96.0.12"));
+    netd.wait_for(SOON, "a Service without endpoints", |text| {
+        text.contains("10.96.0.12 . tcp . 80 comment \"default/late\" : goto refuse")
+    });
+    api.event(SLICES, "ADDED", &slice("late", &["10.244.1.7"]));
+    netd.wait_for(SOON, "its endpoint", |text| text.contains("10.244.1.7 . 8080"));
+    api.event(SERVICES, "DELETED", &service("late", "10.96.0.12"));
+    netd.wait_for(SOON, "its end", |text| !text.contains("10.96.0.12"));
+    api.event(NODES, "MODIFIED", &node("node-2", "192.168.56.72", "10.244.2.0/24"));
+    netd.wait_for(SOON, "a node that moved", |text| text.contains("via 192.168.56.72"));
+
+    let annotated = || {
+        let script = api.0.lock().unwrap();
+        let (path, patch) = script.patches.first().expect("the Node was annotated").clone();
+        assert_eq!(path, "/api/v1/nodes/node-1");
+        patch["metadata"]["annotations"]["minictl.io/dataplane"].clone()
+    };
+    assert_eq!(annotated(), "nftables (as asked)");
+    let host = netd.end();
+    assert!(host.command("nft", "list ruleset").contains(WEB), "connections go on without netd");
+}
+
+#[test]
+fn what_is_broken_by_hand_is_repaired_within_a_second() {
+    if !net::root() {
+        return;
+    }
+    let api = cluster();
+    let netd = Running::start(&api);
+    let whole = |text: &str| text.contains(WEB) && text.contains("10.244.2.0/24 via");
+    netd.wait_for(SOON, "the lists", whole);
+    for damage in [
+        "nft delete table inet minictl",
+        "nft flush map inet minictl endpoints4",
+        "ip route del 10.244.2.0/24",
+        "nft flush chain inet minictl translate-arriving",
+    ] {
+        let (program, args) = damage.split_once(' ').unwrap();
+        netd.host.command(program, args);
+        // The second, and what a loaded machine adds to it.
+        netd.wait_for(Duration::from_secs(3), damage, |text| {
+            whole(text) && text.matches("vmap @services4").count() == 2
+        });
+    }
+    netd.end();
+}
+
+#[test]
+fn nothing_is_touched_before_all_lists_are_there() {
+    if !net::root() {
+        return;
+    }
+    let api = cluster();
+    {
+        // A list that can't be read never completes.
+        let mut script = api.0.lock().unwrap();
+        script.lists.insert(NODES.to_owned(), vec![json!("nonsense")]);
+    }
+    let netd = Running::start(&api);
+    let deadline = Instant::now() + SOON;
+    while !(api.is_watched(SERVICES) && api.is_watched(SLICES)) {
+        assert!(Instant::now() < deadline, "the other two lists were never complete");
+        std::thread::yield_now();
+    }
+    let host = netd.end();
+    assert!(!host.command("nft", "list ruleset").contains("minictl"));
+}
