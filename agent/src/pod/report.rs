@@ -14,8 +14,12 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::status::status_patch;
 
-/// Time between two tries.
-const RETRY: Duration = Duration::from_millis(500);
+/// The first pause after a failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the last status may take: a pod's end must not hang on it.
+const FLUSH: Duration = Duration::from_secs(10);
 
 /// The worker's end.
 pub(crate) struct Reporter {
@@ -37,11 +41,13 @@ impl Reporter {
         self.newest.send_replace(Some(status));
     }
 
-    /// Waits until the last status is written.
-    pub(crate) async fn flush(self) {
+    /// Waits until the last status is written, though not for ever.
+    pub(crate) async fn flush(mut self) {
         drop(self.newest);
-        // The writer cannot panic; a status that is not written any more is no harm.
-        let _ = self.task.await;
+        if tokio::time::timeout(FLUSH, &mut self.task).await.is_err() {
+            tracing::warn!("a pod's last status is given up");
+            self.task.abort();
+        }
     }
 }
 
@@ -53,6 +59,7 @@ async fn write_all(
 ) {
     // The sender may be gone with a last status unread: `changed` then still answers once.
     while statuses.changed().await.is_ok() {
+        let mut pause = FIRST_PAUSE;
         loop {
             let Some(status) = statuses.borrow_and_update().clone() else { break };
             match write(&pods, &name, &uid, &status).await {
@@ -60,7 +67,8 @@ async fn write_all(
                 Err(error) => {
                     let error = crate::error_chain(&error);
                     tracing::warn!(pod = name, error, "cannot write the pod's status yet");
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
         }
@@ -75,11 +83,12 @@ async fn write(
 ) -> Result<(), kube::Error> {
     let patch = status_patch(uid, status).map_err(kube::Error::SerdeError)?;
     match pods.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        // The pod is gone, or another one has its name: nobody waits for this status.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409 | 422) => {
-            tracing::debug!(pod = name, code = answer.code, "a status came too late");
-            Ok(())
-        }
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        // Another pod may have the name by now: nobody waits for this one's status then.
+        Err(error @ kube::Error::Api(_)) => match pods.get_metadata_opt(name).await? {
+            Some(found) if found.metadata.uid.as_deref() == Some(uid) => Err(error),
+            _ => Ok(()),
+        },
         other => other.map(|_| ()),
     }
 }

@@ -10,10 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::TryStreamExt as _;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Pod;
 use netns::{Links, Namespace, Route, Veth, namespace::set_sysctl};
-use rtnetlink::LinkUnspec;
+use rtnetlink::{
+    LinkBridgePort, LinkUnspec,
+    packet_route::link::{InfoKind, LinkAttribute, LinkInfo},
+};
 
 use super::{SandboxError, addresses::gateway, file_error};
 
@@ -59,6 +63,7 @@ impl NodeNetwork {
         let name = link_name(&text(&metadata.uid));
         self.links.delete(&name).await.map_err(SandboxError::Link)?;
         let namespace = Namespace::open(net).map_err(SandboxError::Namespace)?;
+        let shared = self.shares_the_namespace().await.map_err(SandboxError::Link)?;
         let alias = format!("{}/{}", text(&metadata.namespace), text(&metadata.name));
         let veth = Veth {
             name: &name,
@@ -66,13 +71,41 @@ impl NodeNetwork {
             peer_namespace: &namespace,
             mtu: self.mtu,
             bridge: Some(self.bridge),
-            isolated: true,
+            isolated: !shared,
             // The kernel takes 255 bytes.
             alias: Some(&alias[..alias.floor_char_boundary(255)]),
         };
-        let (_, eth0) = self.links.add_veth(&veth).await.map_err(SandboxError::Link)?;
+        let (port, eth0) = self.links.add_veth(&veth).await.map_err(SandboxError::Link)?;
+        if shared {
+            self.set_hairpin(port, &name).await.map_err(SandboxError::Link)?;
+        }
         inside_settings(&namespace)?;
         self.configure(&namespace, eth0, address).await.map_err(SandboxError::Link)
+    }
+
+    /// Whether other bridges are in the node's namespace, as Docker's on a machine of its own.
+    ///
+    /// They may need bridge netfilter, and with it a packet from a pod to a pod by way of a Service
+    /// is turned round inside the bridge: isolation would drop it, and without hairpin mode it
+    /// would not come back to the pod that sent it. Alone, netd switches bridge netfilter off.
+    async fn shares_the_namespace(&self) -> Result<bool, netns::LinkError> {
+        let mut links = self.links.handle().link().get().execute();
+        let failed = |source| netns::LinkError::Request { op: "list the links".to_owned(), source };
+        while let Some(link) = links.try_next().await.map_err(failed)? {
+            if link.header.index != self.bridge && is_bridge(&link.attributes) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn set_hairpin(&self, port: u32, name: &str) -> Result<(), netns::LinkError> {
+        let message = LinkBridgePort::new(port).hairpin(true).build();
+        let set = self.links.handle().link().set_port(message).execute().await;
+        set.map_err(|source| {
+            let op = format!("set bridge port {name} to hairpin mode");
+            netns::LinkError::Request { op, source }
+        })
     }
 
     async fn configure(
@@ -104,6 +137,15 @@ impl NodeNetwork {
     pub(super) async fn disconnect(&self, uid: &str) -> Result<(), SandboxError> {
         self.links.delete(&link_name(uid)).await.map(|_| ()).map_err(SandboxError::Link)
     }
+}
+
+fn is_bridge(attributes: &[LinkAttribute]) -> bool {
+    attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => {
+            infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)))
+        }
+        _ => false,
+    })
 }
 
 /// A bridge without an address of its own choosing takes the least one of its ports, and changes
