@@ -35,6 +35,13 @@ pub(super) fn total<'a>(sets: impl IntoIterator<Item = &'a Arc<ReplicaSet>>) -> 
     sets.into_iter().map(|set| size(set)).sum()
 }
 
+/// The available pods that a replica set will still have when it has its size. Its status may be
+/// older than its size; counting pods that are about to go would take more pods away than may be
+/// missing (upstream counts them).
+fn lasting(set: &ReplicaSet) -> i32 {
+    available(set).min(size(set))
+}
+
 /// The sum of the available pods.
 pub(super) fn total_available<'a>(sets: impl IntoIterator<Item = &'a Arc<ReplicaSet>>) -> i32 {
     sets.into_iter().map(|set| available(set)).sum()
@@ -261,7 +268,7 @@ pub(super) fn roll(
 /// as the available ones exceed the minimum (upstream: `reconcileOldReplicaSets`).
 fn shrink(deployment: &Deployment, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>]) -> Vec<Write> {
     let least = wanted(deployment) - max_unavailable(deployment);
-    let waiting = size(new) - available(new);
+    let waiting = size(new) - lasting(new);
     let removable = total(old) + size(new) - least - waiting;
     if removable <= 0 || total(old) == 0 {
         return Vec::new();
@@ -272,11 +279,12 @@ fn shrink(deployment: &Deployment, new: &Arc<ReplicaSet>, old: &[Arc<ReplicaSet>
 
     let mut cleaned = 0;
     for (set, to) in oldest_first.iter().zip(&mut sizes) {
-        let useless = (*to - available(set)).clamp(0, removable - cleaned);
+        let useless = (*to - lasting(set)).clamp(0, removable - cleaned);
         *to -= useless;
         cleaned += useless;
     }
-    let mut spare = total_available(old) + available(new) - least;
+    let lasting_old: i32 = old.iter().map(|set| lasting(set)).sum();
+    let mut spare = lasting_old + lasting(new) - least;
     for to in &mut sizes {
         let step = (*to).min(spare.max(0));
         *to -= step;
