@@ -69,6 +69,8 @@ struct IpvsSide {
     kernel: ipvs_kernel::Ipvs,
     servers: Servers,
     addresses: BTreeSet<IpAddr>,
+    /// Destinations without connections, as of the last full look.
+    idle: ipvs_kernel::Idle,
 }
 
 impl Executor {
@@ -83,6 +85,7 @@ impl Executor {
                 kernel: ipvs_kernel::Ipvs::open().map_err(failed("find IPVS in the kernel"))?,
                 servers: Servers::new(),
                 addresses: BTreeSet::new(),
+                idle: ipvs_kernel::Idle::new(),
             }),
         };
         Ok(Self {
@@ -206,7 +209,7 @@ impl Executor {
                 let state = ipvs::State::desired(layout, &self.plane);
                 self.network.ensure_address_link(VIP_LINK)?;
                 side.addresses = self.network.addresses(VIP_LINK)?;
-                side.servers = side.kernel.servers()?;
+                (side.servers, side.idle) = side.kernel.servers()?;
                 let (addresses, plane) = (&side.addresses, &self.plane);
                 side.servers.retain(|f, _| ipvs::is_ours(f, addresses, node_ports, plane));
                 (state.table, Some((state.servers, state.addresses)))
@@ -216,7 +219,9 @@ impl Executor {
         let table_ops = nft::diff(self.table.known.as_ref(), &desired);
         let server_ops = match (&self.ipvs, &want) {
             (Some(side), Some((servers, addresses))) => {
-                ipvs::diff((&side.servers, &side.addresses), (servers, addresses))
+                let mut ops = ipvs::diff((&side.servers, &side.addresses), (servers, addresses));
+                ops.extend(ipvs::sweep(&side.servers, &side.idle, servers));
+                ops
             }
             _ => Vec::new(),
         };
@@ -369,6 +374,7 @@ impl Lost {
         });
         let from_servers = server_ops.iter().filter_map(|op| match op {
             ipvs::Op::DeleteServer(f) | ipvs::Op::DeleteDestination(f, _) => Some(*f),
+            ipvs::Op::SetDestination(f, _, 0) => Some(*f),
             _ => None,
         });
         let all: BTreeSet<Frontend> = from_table.chain(from_servers).collect();
@@ -454,6 +460,7 @@ fn clean_servers(
         let nothing = Dataplane::default();
         let ours: Vec<ipvs::Op> = kernel
             .servers()?
+            .0
             .into_keys()
             .filter(|f| ipvs::is_ours(f, &bound, node_ports, &nothing))
             .map(ipvs::Op::DeleteServer)

@@ -166,7 +166,11 @@ impl Running {
     fn wait_for(&self, within: Duration, what: &str, shown: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + within;
         loop {
-            let text = self.host.command("nft", "list ruleset") + &self.host.ip("route");
+            let forwarding = "/proc/sys/net/ipv4/ip_forward";
+            let text = self.host.command("nft", "list ruleset")
+                + &self.host.ip("route")
+                + "forwarding="
+                + &self.host.command("cat", forwarding);
             if shown(&text) {
                 return;
             }
@@ -243,13 +247,16 @@ fn what_is_broken_by_hand_is_repaired_within_a_second() {
     }
     let api = cluster();
     let netd = Running::start(&api);
-    let whole = |text: &str| text.contains(WEB) && text.contains("10.244.2.0/24 via");
+    let whole = |text: &str| {
+        text.contains(WEB) && text.contains("10.244.2.0/24 via") && text.contains("forwarding=1")
+    };
     netd.wait_for(SOON, "the lists", whole);
     for damage in [
         "nft delete table inet minictl",
         "nft flush map inet minictl endpoints4",
         "ip route del 10.244.2.0/24",
         "nft flush chain inet minictl translate-arriving",
+        "sysctl -q net.ipv4.ip_forward=0",
     ] {
         let (program, args) = damage.split_once(' ').unwrap();
         netd.host.command(program, args);

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::address::{Backend, Frontend};
+use crate::address::{Backend, Frontend, Protocol};
 use crate::dataplane::{Dataplane, Touched};
 use crate::nft;
 use crate::nft::ruleset::{Engine, Hook, Layout};
@@ -163,6 +163,9 @@ pub fn phases(table_ops: Vec<nft::Op>) -> (Vec<nft::Op>, Vec<nft::Op>) {
 
 /// The changes that turn observed servers and addresses into desired ones: an address is bound
 /// after its servers are there, and released before they go.
+///
+/// Destinations that connections are bound to are not deleted: they get weight 0, take no new
+/// connections, and stay until [`sweep`] finds them idle.
 #[must_use]
 pub fn diff(
     observed: (&Servers, &BTreeSet<IpAddr>),
@@ -172,27 +175,30 @@ pub fn diff(
     for (frontend, want) in desired.0 {
         diff_server(&mut ops, *frontend, observed.0.get(frontend), want);
     }
-    let gone = observed.0.keys().filter(|f| !desired.0.contains_key(f));
-    ops.extend(gone.copied().map(Op::DeleteServer));
+    for (frontend, have) in observed.0.iter().filter(|(f, _)| !desired.0.contains_key(f)) {
+        let address_goes =
+            observed.1.contains(&frontend.addr) && !desired.1.contains(&frontend.addr);
+        if address_goes || !drains(*frontend) {
+            ops.push(Op::DeleteServer(*frontend));
+        } else {
+            have.destinations.keys().for_each(|b| retire(&mut ops, *frontend, *b, have));
+        }
+    }
     ops.extend(desired.1.difference(observed.1).copied().map(Op::Bind));
     ops
 }
 
 fn diff_server(ops: &mut Vec<Op>, frontend: Frontend, have: Option<&Server>, want: &Server) {
-    let none = BTreeMap::new();
-    let have_destinations = have.map_or(&none, |s| &s.destinations);
+    let same_kind = |have: &Server| {
+        (&have.scheduler, have.persistence_seconds) == (&want.scheduler, want.persistence_seconds)
+    };
     match have {
         None => ops.push(Op::AddServer(frontend, want.clone())),
-        Some(have)
-            if have.scheduler != want.scheduler
-                || have.persistence_seconds != want.persistence_seconds =>
-        {
-            ops.push(Op::SetServer(frontend, want.clone()));
-        }
+        Some(have) if !same_kind(have) => ops.push(Op::SetServer(frontend, want.clone())),
         Some(_) => {}
     }
     for (backend, weight) in &want.destinations {
-        match have_destinations.get(backend) {
+        match have.and_then(|s| s.destinations.get(backend)) {
             None => ops.push(Op::AddDestination(frontend, *backend, *weight)),
             Some(old) if old != weight => {
                 ops.push(Op::SetDestination(frontend, *backend, *weight));
@@ -200,9 +206,49 @@ fn diff_server(ops: &mut Vec<Op>, frontend: Frontend, have: Option<&Server>, wan
             Some(_) => {}
         }
     }
-    for backend in have_destinations.keys().filter(|b| !want.destinations.contains_key(b)) {
-        ops.push(Op::DeleteDestination(frontend, *backend));
+    let Some(have) = have else { return };
+    for backend in have.destinations.keys().filter(|b| !want.destinations.contains_key(b)) {
+        retire(ops, frontend, *backend, have);
     }
+}
+
+/// Do connections to this frontend end by themselves? UDP has no end to wait for.
+fn drains(frontend: Frontend) -> bool {
+    frontend.protocol != Protocol::Udp
+}
+
+fn retire(ops: &mut Vec<Op>, frontend: Frontend, backend: Backend, have: &Server) {
+    if !drains(frontend) {
+        ops.push(Op::DeleteDestination(frontend, backend));
+    } else if have.destinations.get(&backend) != Some(&0) {
+        ops.push(Op::SetDestination(frontend, backend, 0));
+    }
+}
+
+/// The retired destinations (weight 0) that may go, of those that no connection is bound to, and
+/// the servers that nothing is left of.
+#[must_use]
+pub fn sweep(
+    observed: &Servers,
+    idle: &BTreeSet<(Frontend, Backend)>,
+    desired: &Servers,
+) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for (frontend, server) in observed {
+        let goes = |(backend, weight): &(&Backend, &u32)| {
+            **weight == 0 && idle.contains(&(*frontend, **backend))
+        };
+        let going: Vec<Backend> =
+            server.destinations.iter().filter(goes).map(|(backend, _)| *backend).collect();
+        if going.len() == server.destinations.len() && !desired.contains_key(frontend) {
+            ops.push(Op::DeleteServer(*frontend));
+        } else {
+            let wanted = desired.get(frontend).map(|s| &s.destinations);
+            let unwanted = going.iter().filter(|b| !wanted.is_some_and(|w| w.contains_key(b)));
+            ops.extend(unwanted.map(|b| Op::DeleteDestination(*frontend, *b)));
+        }
+    }
+    ops
 }
 
 /// What servers and addresses become by a plan that the kernel accepted.

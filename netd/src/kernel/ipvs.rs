@@ -2,7 +2,7 @@
 //!
 //! IPVS has no transactions: operations are sent many at a time and each is answered for itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,9 +10,7 @@ use std::sync::Arc;
 use netmodel::address::{Backend, Family, Frontend, Protocol as Transport};
 use netmodel::ipvs::{Op, Server, Servers};
 
-use super::netlink::{
-    ACK, Connection, DUMP, Protocol, Writer, attribute, attributes, text, u16_at, u32_at,
-};
+use super::netlink::{ACK, Connection, DUMP, Protocol, Writer, attribute, text, u16_at, u32_at};
 use super::{OpError, failed};
 
 const CONTROLLER: u16 = 16;
@@ -34,6 +32,16 @@ const FORWARD_MASQUERADE: u32 = 0;
 
 /// Messages in one send: their answers must fit the receive buffer.
 const CHUNK: usize = 200;
+
+/// Destinations that no connection is bound to.
+pub(crate) type Idle = BTreeSet<(Frontend, Backend)>;
+
+/// A destination as the kernel has it.
+struct Destination {
+    backend: Backend,
+    weight: u32,
+    connections: u32,
+}
 
 /// A connection to IPVS.
 #[derive(Debug)]
@@ -57,24 +65,30 @@ impl Ipvs {
         Ok(Self { netlink, family })
     }
 
-    /// All virtual servers of this network namespace.
-    pub(crate) fn servers(&mut self) -> Result<Servers, OpError> {
+    /// All virtual servers of this network namespace, and which of their destinations no
+    /// connection is bound to.
+    pub(crate) fn servers(&mut self) -> Result<(Servers, Idle), OpError> {
         let answers = self
             .netlink
             .request(self.family, DUMP, |w| w.raw(&[GET_SERVICE, 1, 0, 0]))
             .map_err(failed("list virtual servers"))?;
-        let mut servers = Servers::new();
+        let (mut servers, mut idle) = (Servers::new(), Idle::new());
         for message in &answers {
             let Some((frontend, mut server)) = message.body.get(4..).and_then(read_server) else {
                 continue;
             };
-            server.destinations = self.destinations(frontend)?;
+            for found in self.destinations(frontend)? {
+                server.destinations.insert(found.backend, found.weight);
+                if found.connections == 0 {
+                    idle.insert((frontend, found.backend));
+                }
+            }
             servers.insert(frontend, server);
         }
-        Ok(servers)
+        Ok((servers, idle))
     }
 
-    fn destinations(&mut self, frontend: Frontend) -> Result<BTreeMap<Backend, u32>, OpError> {
+    fn destinations(&mut self, frontend: Frontend) -> Result<Vec<Destination>, OpError> {
         let answers = self
             .netlink
             .request(self.family, DUMP, |w| {
@@ -257,16 +271,13 @@ fn read_server(message: &[u8]) -> Option<(Frontend, Server)> {
     Some((Frontend { addr, protocol, port }, server))
 }
 
-fn read_destination(family: Family, destination: &[u8]) -> Option<(Backend, u32)> {
-    let mut backend = Backend { addr: IpAddr::from([0, 0, 0, 0]), port: 0 };
-    let mut weight = 0;
-    for (kind, value) in attributes(destination) {
-        match kind {
-            1 => backend.addr = read_sixteen(family, value)?,
-            2 => backend.port = u16::from_be_bytes(value.try_into().ok()?),
-            4 => weight = u32_at(value, 0)?,
-            _ => {}
-        }
-    }
-    Some((backend, weight))
+fn read_destination(family: Family, destination: &[u8]) -> Option<Destination> {
+    let number = |kind| attribute(destination, kind).and_then(|value| u32_at(value, 0));
+    let port = u16::from_be_bytes(attribute(destination, 2)?.try_into().ok()?);
+    Some(Destination {
+        backend: Backend { addr: read_sixteen(family, attribute(destination, 1)?)?, port },
+        weight: number(4)?,
+        // Active, inactive and persistent ones.
+        connections: [7, 8, 9].into_iter().filter_map(number).sum(),
+    })
 }

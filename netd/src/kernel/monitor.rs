@@ -17,7 +17,13 @@ use super::{OpError, failed, nft, route};
 const GROUP_LINK: u32 = 1;
 const GROUP_IPV4_ADDRESS: u32 = 5;
 const GROUP_IPV4_ROUTE: u32 = 7;
+const GROUP_IPV6_ADDRESS: u32 = 9;
 const GROUP_IPV6_ROUTE: u32 = 11;
+/// Settings of links, of which forwarding is one.
+const GROUP_IPV4_SETTINGS: u32 = 24;
+const GROUP_IPV6_SETTINGS: u32 = 25;
+/// `RTM_NEWNETCONF`.
+const SETTING_CHANGED: u16 = 80;
 /// Multicast group of `NETLINK_NETFILTER`.
 const GROUP_NFTABLES: u32 = 7;
 
@@ -36,7 +42,15 @@ impl Alarm {
         let tables = Monitor::open(Protocol::Netfilter, &[GROUP_NFTABLES]);
         let network = Monitor::open(
             Protocol::Route,
-            &[GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV4_ROUTE, GROUP_IPV6_ROUTE],
+            &[
+                GROUP_LINK,
+                GROUP_IPV4_ADDRESS,
+                GROUP_IPV6_ADDRESS,
+                GROUP_IPV4_ROUTE,
+                GROUP_IPV6_ROUTE,
+                GROUP_IPV4_SETTINGS,
+                GROUP_IPV6_SETTINGS,
+            ],
         );
         let register = |monitor: io::Result<Monitor>| {
             monitor.and_then(watch).map_err(failed("subscribe to changes in the kernel"))
@@ -59,7 +73,7 @@ impl Alarm {
 fn concerns_our_network(message: &Message) -> bool {
     match message.kind {
         // Links come and go with pods; what matters is rare but can't be told from here cheaply.
-        route::DELETE_LINK | route::DELETE_ADDRESS => true,
+        route::DELETE_LINK | route::DELETE_ADDRESS | SETTING_CHANGED => true,
         route::DELETE_ROUTE => route::is_our_route(message),
         _ => false,
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::world::{add, cluster, ip, place};
-use crate::address::{Frontend, Protocol};
+use crate::address::{Backend, Frontend, Protocol};
 use crate::dataplane::Dataplane;
 use crate::ipvs;
 use crate::nft::{self, Engine, Layout};
@@ -163,8 +163,12 @@ proptest! {
         let want = (&new.servers, &new.addresses);
         let ops = ipvs::diff((&servers, &addresses), want);
         ipvs::apply(&mut servers, &mut addresses, &ops);
-        prop_assert_eq!((&servers, &addresses), want);
         prop_assert_eq!(ipvs::diff((&servers, &addresses), want), vec![]);
+        // What is retired waits for its connections; once they are gone, it goes.
+        prop_assert_eq!(&without_retired(servers.clone()), want.0);
+        let ops = ipvs::sweep(&servers, &retired(&servers), want.0);
+        ipvs::apply(&mut servers, &mut addresses, &ops);
+        prop_assert_eq!((&servers, &addresses), want);
     }
 
     #[test]
@@ -191,9 +195,22 @@ proptest! {
             }
             prop_assert_eq!(&plane, &Dataplane::of(&new));
             prop_assert_eq!(table.elements, nft::State::desired(&layout, &plane).elements);
-            prop_assert_eq!(side, ipvs_parts(&new));
+            prop_assert_eq!((without_retired(side.0), side.1), ipvs_parts(&new));
         }
     }
+}
+
+fn retired(servers: &ipvs::Servers) -> BTreeSet<(Frontend, Backend)> {
+    let all = servers.iter().flat_map(|(f, s)| s.destinations.iter().map(|(b, w)| ((*f, *b), *w)));
+    all.filter(|(_, weight)| *weight == 0).map(|(place, _)| place).collect()
+}
+
+fn without_retired(mut servers: ipvs::Servers) -> ipvs::Servers {
+    servers.retain(|_, server| {
+        server.destinations.retain(|_, weight| *weight > 0);
+        !server.destinations.is_empty()
+    });
+    servers
 }
 
 fn ipvs_parts(snapshot: &Snapshot) -> (ipvs::Servers, BTreeSet<IpAddr>) {
