@@ -14,8 +14,8 @@ cache=${CARGO_TARGET_DIR:-$root/target}/vm
 minictl=${1:-${MINICTL_BIN:-$root/target/debug/minictl}}
 
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
-TIME_LIMIT=400    # seconds until QEMU is killed
-TOOLS=(ip nft ipvsadm conntrack socat nsenter)
+TIME_LIMIT=${VM_TIME_LIMIT:-400}    # seconds until QEMU is killed
+TOOLS=(bash dash ip nft ipvsadm conntrack socat nsenter)
 
 fail() { echo "$0: $*" >&2; exit 2; }
 
@@ -70,8 +70,9 @@ build_image() {
   ln -s usr/bin "$image/bin"; ln -s usr/bin "$image/sbin"; ln -s bin "$image/usr/sbin"
   ln -s usr/lib "$image/lib"; ln -s usr/lib64 "$image/lib64"
   install "$(command -v busybox)" "$image/usr/bin/busybox"
-  # Where the kernel looks for it.
+  # Where the kernel looks for them.
   ln -s busybox "$image/usr/bin/modprobe"
+  ln -s dash "$image/usr/bin/sh"
   # A debug build carries more symbols than code.
   strip -o "$work/minictl" "$minictl"
   add_programs "$work/minictl"

@@ -1,32 +1,61 @@
-. /guest/network.sh
-. /guest/traffic.sh
-uname -a; modprobe -a br_netfilter ip_vs ; lsmod | head -3; free; cat /proc/uptime
+# All checks, on a cluster made here: IPVS first, then the same suite on nftables, then IPVS again.
+#
+# The second and third rounds change the engine of a cluster at work, and what the engine before left must be gone.
+cd /guest || exit
+. ./network.sh
+. ./traffic.sh
+. ./report.sh
+. ./cluster.sh
+. ./ipvs.sh
+. ./suite.sh
+
+# round NAME DATAPLANE-OF-NODE-1 DATAPLANE-OF-NODE-2 ANNOTATION-1 ANNOTATION-2
+begin() {
+  engine=$1 state_shown=
+  start_netd node-1 "$2"
+  start_netd node-2 "$3"
+  api apply -f services.yaml >/dev/null || bad "objects are accepted" "" "see above"
+  local said='{range .items[*]}{.metadata.name} {.spec.podCIDR} {.metadata.annotations.minictl\.io/dataplane}{"\n"}{end}'
+  within 20 "the nodes say which engine serves them" \
+    "$(printf '%s\n' "node-1 10.244.1.0/24 $4" "node-2 10.244.2.0/24 $5")" api get nodes -o "jsonpath=$said"
+}
+
+traffic() {
+  cluster_addresses
+  node_ports
+  refusals
+}
+
+engine="the cluster"
+# Bridge netfilter is what a machine with Docker has.
+modprobe -a ip_vs br_netfilter
 make_network
-for p in pod-a pod-b pod-c pod-d; do serve $p 8080; done
-sleep 1
-cat /proc/uptime
-call pod-a tcp 10.244.1.6:8080
-call pod-a udp 10.244.1.6:8080
-call pod-a udp 10.244.1.6:8080
-call pod-a udp 10.244.1.6:8081
-call pod-a tcp 10.244.1.6:8081
-call pod-a tcp 10.244.1.7:8081
-call client tcp 10.244.1.7:8081
-call client udp 10.244.1.7:8081
-now
-for i in 1 2 3 4 5 6 7 8 9 10; do call pod-b tcp 10.244.1.5:8080; done
-now
-for i in 1 2 3 4 5 6 7 8 9 10; do call pod-b udp 10.244.1.5:8080; done
-now
-mkdir -p /run/c
-on node-1 sh -c 'time minictl kubeconfig --pki-dir /run/c/pki --server https://192.168.56.70:6443 > /run/admin'
-now
-on node-1 minictl server --data-dir /run/c/data --pki-dir /run/c/pki --advertise 192.168.56.70:6443 > /run/server.log 2>&1 &
-while ! on node-1 minictl --kubeconfig /run/admin get svc; do sleep 0.5; done
-now
-on node-1 minictl --kubeconfig /run/admin get svc
-now
-on node-1 minictl --kubeconfig /run/admin get svc,ep -A
-now
-free
-cat /run/server.log
+# shellcheck disable=SC2086
+on node-1 ipvsadm ${FOREIGN}
+for pod in pod-a pod-b pod-c pod-d; do serve $pod 8080; done
+for node in node-1 node-2; do serve $node 22; done
+start_server
+api apply -f cluster.yaml >/dev/null || bad "nodes are accepted" "" "see above"
+
+begin IPVS auto ipvs "ipvs (kernel has ip_vs)" "ipvs (as asked)"
+ipvs_is_complete
+traffic
+expect "a client keeps its pod" 1 "$(for i in {1..6}; do call pod-d tcp 10.96.0.24:80; done | sort -u | wc -l)"
+an_endpoint_goes
+a_service_goes
+stop_netds
+
+begin nftables nftables nftables "nftables (as asked)" "nftables (as asked)"
+ipvs_is_gone
+traffic
+an_endpoint_goes
+a_service_goes
+stop_netds
+
+begin "IPVS again" ipvs ipvs "ipvs (as asked)" "ipvs (as asked)"
+ipvs_is_complete
+spread pod-d tcp 10.96.0.20:80 pod-a pod-b pod-c
+stop_netds
+
+echo "$failures checks failed"
+[ $failures = 0 ]

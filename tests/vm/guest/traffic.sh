@@ -3,37 +3,32 @@
 #   NAME CLIENT    a server answered: its name, and the caller's address as the server saw it
 #   refused        told so at once
 #   unreachable    told that there is no way
-#   silence        nothing within two seconds
+#   silence        nothing within $PATIENCE seconds
+PATIENCE=2
 
-# serve HOST PORT: TCP and UDP on all of the host's addresses. Answers are 32 bytes, so that a caller knows the end of
-# a datagram's answer, too.
+# serve HOST PORT: TCP and UDP on all of the host's addresses.
 serve() {
-  local answer="printf '%-31s\\\\n' \"$1 \$SOCAT_PEERADDR\""
-  on "$1" socat "TCP4-LISTEN:$2,fork,reuseaddr,backlog=64" "SYSTEM:$answer" 2>/dev/null &
-  on "$1" socat "UDP4-RECVFROM:$2,fork" "SYSTEM:$answer" 2>/dev/null &
+  on "$1" socat "TCP4-LISTEN:$2,fork,reuseaddr,backlog=64" "EXEC:/guest/answer $1" 2>/dev/null &
+  on "$1" socat "UDP4-RECVFROM:$2,fork" "EXEC:/guest/answer $1" 2>/dev/null &
 }
 
-# call HOST tcp|udp ADDRESS:PORT [OPTIONS OF SOCAT]
+# call HOST tcp|udp ADDRESS:PORT [SOURCE-PORT]
 call() {
-  local protocol=TCP4 said
-  [ "$2" = udp ] && protocol=UDP4
-  said=$(echo | on "$1" timeout 3 socat -t2 -T2 - "$protocol:$3,readbytes=32${4:+,$4}${5:-$(patience "$2")}" 2>&1)
+  local address said
+  case $2 in
+    tcp) address=TCP4:$3,connect-timeout=$PATIENCE ;;
+    udp) address=UDP4:$3 ;;
+  esac
+  said=$(echo | on "$1" socat "-t$PATIENCE" "-T$PATIENCE" - "$address,readbytes=32${4:+,sourceport=$4}" 2>&1)
   case $said in
-    # A node's own datagram that is rejected on its way out is "not permitted".
+    # What a node is told of its own datagram that must not leave.
     *refused* | *"not permitted"*) echo refused ;;
     *unreachable*) echo unreachable ;;
     "" | *"timed out"*) echo silence ;;
+    # Without the padding.
     *) echo $said ;;
   esac
 }
 
-patience() {
-  [ "$1" = tcp ] && echo ,connect-timeout=2
-}
-
-# Hundredths of a second since boot.
-now() {
-  local up rest
-  read -r up rest </proc/uptime
-  echo "${up%.*}${up#*.}"
-}
+# Milliseconds of the clock.
+now() { echo $((${EPOCHREALTIME/./} / 1000)); }
