@@ -127,7 +127,15 @@ pub(crate) async fn attach(
     if !quiet {
         ctx.io.warn(PROMPT_HINT);
     }
-    stream::pump(ctx.io, process, wiring).await
+    let end = stream::pump(ctx.io, process, wiring).await?;
+    let restarts = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Always");
+    if wiring.has_keys(ctx.io) && restarts && !quiet {
+        ctx.io.say(format_args!(
+            "Session ended, resume using 'kubectl attach {name} -c {container} -i -t' command when \
+             the pod is running"
+        ))?;
+    }
+    Ok(end)
 }
 
 /// Whether the container was started with a terminal.

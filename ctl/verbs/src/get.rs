@@ -11,7 +11,7 @@ use crate::edit_value::text;
 use crate::error::Error;
 use crate::manifest::Files;
 use crate::render::jsonpath::{Template, plain};
-use crate::render::table::{Extras, Layout, headings, rows};
+use crate::render::table::{Extras, Growing, Layout, headings, rows};
 use crate::render::{Format, hide_managed_fields};
 use crate::session::{Call, TABLE};
 use crate::target::{self, Target};
@@ -301,13 +301,12 @@ impl Get {
             ));
         };
         let extras = self.extras(format, &query.resource, self.show_kind);
-        let mut layout = Layout::default();
-        let mut started = self.no_headers;
+        let mut growing = Growing::new(extras, !self.no_headers);
         let accept = if format.is_table() { TABLE } else { "application/json" };
         let listed = ctx.json(&self.call(query).accept(accept)).await?;
         let version = text(&listed, "/metadata/resourceVersion").to_owned();
         if !self.watch_only {
-            self.show_listed(ctx, format, &extras, &listed, &mut layout, &mut started)?;
+            self.show_listed(ctx, format, listed, &mut growing)?;
         }
         let mut collection = query.clone();
         collection.name = None;
@@ -321,13 +320,7 @@ impl Get {
                 continue;
             }
             if format.is_table() {
-                let table = as_table(event.object);
-                let mut lines = rows(&table, &extras);
-                if !started && !lines.is_empty() {
-                    lines.insert(0, headings(&table, &extras));
-                    started = true;
-                }
-                ctx.io.print(&layout.format(&lines))?;
+                ctx.io.print(&growing.print(as_table(event.object)))?;
             } else {
                 self.show_event(ctx, format, event.object)?;
             }
@@ -339,26 +332,18 @@ impl Get {
         &self,
         ctx: &mut Context<'_>,
         format: &Format,
-        extras: &Extras,
-        listed: &Value,
-        layout: &mut Layout,
-        started: &mut bool,
+        listed: Value,
+        growing: &mut Growing,
     ) -> Result<(), Error> {
-        if !format.is_table() {
-            return match listed.get("items").and_then(Value::as_array) {
-                None => self.show_event(ctx, format, listed.clone()),
-                Some(items) => {
-                    items.iter().try_for_each(|item| self.show_event(ctx, format, item.clone()))
-                }
-            };
+        if format.is_table() {
+            return ctx.io.print(&growing.print(as_table(listed)));
         }
-        let table = as_table(listed.clone());
-        let mut lines = rows(&table, extras);
-        if !*started && !lines.is_empty() {
-            lines.insert(0, headings(&table, extras));
-            *started = true;
+        match listed.get("items").and_then(Value::as_array) {
+            None => self.show_event(ctx, format, listed),
+            Some(items) => {
+                items.iter().try_for_each(|item| self.show_event(ctx, format, item.clone()))
+            }
         }
-        ctx.io.print(&layout.format(&lines))
     }
 
     fn show_event(

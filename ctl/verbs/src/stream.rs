@@ -40,6 +40,11 @@ impl Wiring {
         }
         Wiring { stdin, tty: tty && stdin && io.interactive }
     }
+
+    /// Whether the person's terminal is switched to raw mode for the session.
+    pub(crate) fn has_keys(self, io: &Io) -> bool {
+        self.tty && self.stdin && io.interactive
+    }
 }
 
 /// Shovels bytes until the container's side ends or a signal comes.
@@ -49,7 +54,7 @@ pub(crate) async fn pump(
     wiring: Wiring,
 ) -> Result<End, Error> {
     let mut interrupts = Interrupts::listen()?;
-    let keys = wiring.tty && wiring.stdin && io.interactive;
+    let keys = wiring.has_keys(io);
     let raw = if keys { Some(RawMode::enter()?) } else { None };
     let status = process.take_status();
     let (stdin, stdout, stderr) = (process.stdin(), process.stdout(), process.stderr());

@@ -58,6 +58,38 @@ pub(crate) struct Extras {
     pub(crate) kind_prefix: Option<String>,
 }
 
+/// A table that a watch prints bit by bit.
+pub(crate) struct Growing {
+    extras: Extras,
+    layout: Layout,
+    columns: Value,
+    /// Whether headings are still to be printed.
+    headings: bool,
+}
+
+impl Growing {
+    pub(crate) fn new(extras: Extras, headings: bool) -> Self {
+        Growing { extras, layout: Layout::default(), columns: Value::Null, headings }
+    }
+
+    /// The text of a further `Table`; the first one with rows gets the headings. The server names
+    /// the columns only in the first table of a stream.
+    pub(crate) fn print(&mut self, mut table: Value) -> String {
+        let columns = table.get("columnDefinitions").and_then(Value::as_array);
+        if columns.is_some_and(|c| !c.is_empty()) {
+            self.columns = table["columnDefinitions"].clone();
+        } else {
+            table["columnDefinitions"] = self.columns.clone();
+        }
+        let mut lines = rows(&table, &self.extras);
+        if self.headings && !lines.is_empty() {
+            lines.insert(0, headings(&table, &self.extras));
+            self.headings = false;
+        }
+        self.layout.format(&lines)
+    }
+}
+
 /// The headings of a server-side `Table`.
 pub(crate) fn headings(table: &Value, extras: &Extras) -> Vec<String> {
     let mut line = Vec::new();
@@ -190,6 +222,20 @@ mod tests {
             rows(&table, &all),
             [["default", "pod/web", "1", "10.244.0.2", "", "web", "run=web"]]
         );
+    }
+
+    #[test]
+    fn later_tables_of_a_watch_have_no_columns_of_their_own() {
+        let mut growing = Growing::new(Extras::default(), true);
+        let columns = json!([{"name": "Name"}, {"name": "Age"}]);
+        let first = json!({"columnDefinitions": columns, "rows": [{"cells": ["a", "1s"]}]});
+        assert_eq!(growing.print(first), "NAME   AGE\na      1s\n");
+        for none in [
+            json!({"rows": [{"cells": ["a", "2s"]}]}),
+            json!({"columnDefinitions": [], "rows": [{"cells": ["a", "2s"]}]}),
+        ] {
+            assert_eq!(growing.print(none), "a      2s\n");
+        }
     }
 
     #[test]
