@@ -10,12 +10,14 @@ mod packages;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::Progress;
 
 /// How one image is made.
+#[derive(Debug)]
 pub struct Recipe {
-    /// The name that manifests use, and the archive's file name.
+    /// The name that manifests use.
     pub reference: &'static str,
     /// Debian packages; their dependencies come along.
     packages: &'static [&'static str],
@@ -93,7 +95,7 @@ ErrorLog /dev/stderr
 pub const RECIPES: &[Recipe] = &[
     Recipe {
         reference: "nginx",
-        packages: &["nginx"],
+        packages: &["nginx", "busybox-static"],
         skip: &["iproute2", "libbpf1", "libelf1", "libdb5.3", "libxtables12", "libcap2"],
         files: &[PASSWD, GROUP, ("etc/nginx/nginx.conf", NGINX_CONF, 0o644)],
         folders: &["var/log/nginx", "var/lib/nginx", "run", "tmp"],
@@ -113,7 +115,7 @@ pub const RECIPES: &[Recipe] = &[
     },
     Recipe {
         reference: "httpd",
-        packages: &["apache2-bin"],
+        packages: &["apache2-bin", "busybox-static"],
         skip: &["libicu72", "libxml2", "libcurl4", "libaprutil1-", "libsqlite3", "liblua5.3"],
         files: &[
             PASSWD,
@@ -161,10 +163,31 @@ pub const RECIPES: &[Recipe] = &[
     },
 ];
 
-/// The archive of an image in a folder of images.
+/// The archive of an image in a folder of images. Its name carries a fingerprint of the recipe, so
+/// that a changed recipe is built again.
 #[must_use]
-pub fn archive(folder: &Path, reference: &str) -> PathBuf {
-    folder.join(format!("{}.tar", reference.replace(['/', ':'], "_")))
+pub fn archive(folder: &Path, recipe: &Recipe) -> PathBuf {
+    let recipe_text = format!("{recipe:?}");
+    let fingerprint: String =
+        Sha256::digest(recipe_text).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    folder.join(format!("{}.{fingerprint}.tar", stem(recipe)))
+}
+
+fn stem(recipe: &Recipe) -> String {
+    recipe.reference.replace(['/', ':'], "_")
+}
+
+/// Removes what an earlier version of a recipe made.
+fn remove_outdated(folder: &Path, recipe: &Recipe) -> std::io::Result<()> {
+    let current = archive(folder, recipe);
+    let stem = format!("{}.", stem(recipe));
+    for old in archives(folder).into_iter().filter(|path| *path != current) {
+        let name = old.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with(&stem) {
+            std::fs::remove_file(old)?;
+        }
+    }
+    Ok(())
 }
 
 /// The archives in a folder, sorted by name; none if the folder is absent.
@@ -187,8 +210,9 @@ pub fn archives(folder: &Path) -> Vec<PathBuf> {
 pub fn build_missing(folder: &Path, progress: &dyn Progress) -> Result<usize> {
     std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let missing: Vec<&Recipe> =
-        RECIPES.iter().filter(|recipe| !archive(folder, recipe.reference).exists()).collect();
+        RECIPES.iter().filter(|recipe| !archive(folder, recipe).exists()).collect();
     for recipe in &missing {
+        remove_outdated(folder, recipe)?;
         progress.step(&format!("building image {} from Debian's packages", recipe.reference));
         build(recipe, folder).with_context(|| format!("build image {}", recipe.reference))?;
     }
@@ -218,7 +242,7 @@ fn assemble(recipe: &Recipe, folder: &Path, work: &Path) -> Result<()> {
     };
     let partial = work.join("image.tar");
     oci::write(&image, &root, &partial)?;
-    std::fs::rename(&partial, archive(folder, recipe.reference))?;
+    std::fs::rename(&partial, archive(folder, recipe))?;
     Ok(())
 }
 
@@ -268,10 +292,23 @@ mod tests {
     fn archives_have_file_names_of_their_own() {
         let folder = Path::new("/images");
         let mut names: Vec<PathBuf> =
-            RECIPES.iter().map(|recipe| archive(folder, recipe.reference)).collect();
-        assert_eq!(names[4], Path::new("/images/gcr.io_google-samples_node-hello_1.0.tar"));
+            RECIPES.iter().map(|recipe| archive(folder, recipe)).collect();
+        let last = names[4].display().to_string();
+        assert!(last.starts_with("/images/gcr.io_google-samples_node-hello_1.0."), "{last}");
         names.dedup();
         assert_eq!(names.len(), RECIPES.len());
+    }
+
+    #[test]
+    fn what_an_earlier_recipe_made_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str| std::fs::write(dir.path().join(name), "").unwrap();
+        write("nginx.0123456789ab.tar");
+        write("nginx-of-mine.tar");
+        let current = archive(dir.path(), &RECIPES[0]);
+        std::fs::write(&current, "").unwrap();
+        remove_outdated(dir.path(), &RECIPES[0]).unwrap();
+        assert_eq!(archives(dir.path()), [dir.path().join("nginx-of-mine.tar"), current]);
     }
 
     #[test]
