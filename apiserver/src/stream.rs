@@ -41,10 +41,13 @@ pub(crate) async fn open(api: &Api, call: &Call, parts: &mut Parts) -> Result<Re
 
 /// A client of the agent of a node.
 fn agent(api: &Api, node: &str) -> Result<NodeClient<Channel>, ApiError> {
-    api.tunnels.client(node).ok_or_else(|| {
-        ApiError::Unavailable(format!(
+    // 500 as upstream when a kubelet cannot be reached. 503 would make clients try again for
+    // minutes, while a person waits for the answer.
+    api.tunnels.client(node).ok_or_else(|| ApiError::Relayed {
+        code: StatusCode::INTERNAL_SERVER_ERROR,
+        message: format!(
             "node {node:?} is not connected: its agent has no tunnel to the API server open"
-        ))
+        ),
     })
 }
 

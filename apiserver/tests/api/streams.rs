@@ -98,7 +98,7 @@ async fn refusals_are_ordinary_answers() {
     running_pod(&cluster).await;
     let path = "/api/v1/namespaces/default/pods";
     let (code, status) = cluster.get(&format!("{path}/a/log")).await;
-    assert_eq!(code, 503);
+    assert_eq!(code, 500);
     assert!(message(&status).starts_with("node \"n1\" is not connected"), "{status}");
     let (code, status) = cluster.get(&format!("{path}/a/log?container=x")).await;
     assert_eq!((code, message(&status)), (400, "container x is not valid for pod a"));
