@@ -10,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 /// Environment variable with the log filter, e.g. `debug` or `netd=trace`.
 const LOG_VARIABLE: &str = "MINICTL_LOG";
 
+/// What is logged unless told otherwise. The client library logs each failed request as an error,
+/// and again by whoever made it.
+const DEFAULT_FILTER: &str = "info,kube_client=off";
+
 /// Prints a line; a closed pipe is no reason to complain.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
@@ -41,7 +45,7 @@ pub(crate) fn exit(result: Result<i32, verbs::Error>) -> ExitCode {
 
 /// Logs go to standard error, which a supervisor puts into a file.
 pub(crate) fn log() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     // A second subscriber could only come from a second call.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
