@@ -36,7 +36,8 @@ test: test-deps ## Run every test, including those on real containers and packet
 
 .PHONY: vm
 vm: test-deps ## Prove the IPVS engine on Debian's kernel in a virtual machine
-	tests/vm/run.sh
+	cargo build --locked -p minictl
+	tests/vm/run.sh target/debug/minictl
 
 .PHONY: bench
 bench: deps build ## Measure the figures of docs/benchmarks.md

@@ -14,7 +14,7 @@ cache=${CARGO_TARGET_DIR:-$root/target}/vm
 minictl=${1:-${MINICTL_BIN:-$root/target/debug/minictl}}
 
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
-TIME_LIMIT=${VM_TIME_LIMIT:-400}    # seconds until QEMU is killed
+TIME_LIMIT=${VM_TIME_LIMIT:-900}    # seconds until QEMU is killed
 TOOLS=(bash dash ip nft ipvsadm conntrack socat nsenter)
 
 fail() { echo "$0: $*" >&2; exit 2; }

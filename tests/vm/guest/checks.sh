@@ -34,6 +34,7 @@ make_network
 on node-1 ipvsadm ${FOREIGN}
 for pod in pod-a pod-b pod-c pod-d; do serve $pod 8080; done
 for node in node-1 node-2; do serve $node 22; done
+for host in client node-1 node-2 pod-a pod-b pod-c pod-d; do start_caller $host; done
 start_server
 api apply -f cluster.yaml >/dev/null || bad "nodes are accepted" "" "see above"
 

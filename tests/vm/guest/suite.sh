@@ -11,10 +11,9 @@ answers() {
   done
 }
 
-# refused HOST TO WHY: within a second, so that it was no repetition of the call that was refused. Of the messages that
-# refuse UDP the kernel sends a client one a second.
+# refused HOST TO WHY. Of the messages that refuse UDP the kernel sends a client one a second.
 refused() {
-  local seen try PATIENCE=0.9
+  local seen try
   expect "$3: $1 to $2, tcp" refused "$(call "$1" tcp "$2")"
   for try in 1 2 3; do
     seen=$(call "$1" udp "$2")
@@ -114,7 +113,7 @@ an_endpoint_goes() {
   declare -A before
   # A client that keeps its UDP port is one flow: as many as it takes for pod-b to have one.
   for port in {5001..5040}; do
-    outcome=$(call pod-d udp 10.96.0.20:80 "$port")
+    outcome=$(flow pod-d "$port" 10.96.0.20:80)
     before[$port]=${outcome%% *}
     [ "${before[$port]}" = pod-b ] && break
   done
@@ -122,7 +121,7 @@ an_endpoint_goes() {
   api apply -f web-without-pod-b.yaml >/dev/null
   gone "an endpoint that went" 10.96.0.20 10.244.1.6
   for port in "${!before[@]}"; do
-    outcome=$(call pod-d udp 10.96.0.20:80 "$port")
+    outcome=$(flow pod-d "$port" 10.96.0.20:80)
     if [ "${before[$port]}" = pod-b ]; then
       expect "its UDP flow goes to another pod" "pod-[ac] *" "$outcome"
     else
