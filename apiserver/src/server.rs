@@ -100,7 +100,6 @@ impl Server {
     }
 
     /// The API as a service of this process, for a client that acts as `user`.
-    #[must_use]
     pub fn router(&self, user: User) -> axum::Router {
         crate::http::router(self.api.clone()).layer(Extension(user))
     }

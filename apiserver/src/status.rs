@@ -66,7 +66,7 @@ pub(crate) enum ApiError {
     Invalid { resource: ResourceName, name: String, errors: FieldErrors },
     /// One field is to blame, and there is more to say about it than upstream's message does.
     #[error("{} {name:?} is invalid: {error}", .resource.qualified_kind())]
-    Explained { resource: ResourceName, name: String, error: FieldError, note: String },
+    Explained { resource: ResourceName, name: String, error: Box<FieldError>, note: String },
     /// `ListOptions`, `DeleteOptions`, … that contradict themselves.
     #[error("{kind}.meta.k8s.io \"\" is invalid: {}", aggregate(.errors))]
     InvalidOptions { kind: &'static str, errors: FieldErrors },
@@ -246,7 +246,7 @@ impl ApiError {
                 Some(about(resource.group, resource.kind, name, causes(errors)))
             }
             Self::Explained { resource, name, error, note } => {
-                let mut causes = causes(std::slice::from_ref(error));
+                let mut causes = causes(std::slice::from_ref(&**error));
                 causes.push(StatusCause {
                     message: Some(note.clone()),
                     field: Some(error.path.clone()),

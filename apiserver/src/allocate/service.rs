@@ -148,7 +148,7 @@ impl<'a> Plan<'a> {
             Err(PortError::Allocated { owner }) => Err(ApiError::Explained {
                 resource: services()?,
                 name: self.name.clone(),
-                error: error(PortError::Allocated { owner: String::new() }.to_string()),
+                error: Box::new(error(PortError::Allocated { owner: String::new() }.to_string())),
                 note: format!("port {asked} is held by the Service {owner}"),
             }),
         }

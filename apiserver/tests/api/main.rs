@@ -1,6 +1,8 @@
 //! The API server from outside: kube-rs as an independent client, kubectl where one is there, and a
 //! made-up agent at the far end of a tunnel. Everything runs on loopback, in folders of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod agent;
 mod auth;
 mod deletes;
