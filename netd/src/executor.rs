@@ -410,14 +410,17 @@ fn wanted_settings(layout: &Layout, alone: bool) -> Vec<(String, &'static str)> 
         out.push(("net.ipv6.conf.all.forwarding".to_owned(), "1"));
     }
     if layout.engine == Engine::Ipvs {
-        // Without the first, masquerading does not see what IPVS sends. The others: connections
-        // to a backend that is gone end at once, and a client's reused port does not wait for one
-        // (the kernels that need 0 are those before 5.9; since then 1 costs no second).
         for (name, value) in [
+            // Without it, masquerading does not see what IPVS sends.
             ("conntrack", "1"),
+            // Connections to a backend that is gone end at once.
             ("expire_nodest_conn", "1"),
+            // So do clients' ties to one that is retired.
             ("expire_quiescent_template", "1"),
-            ("conn_reuse_mode", "0"),
+            // What becomes of a client's port that is used again while its last connection is
+            // still remembered: with 1 a new backend is chosen, which before Linux 5.9 cost the
+            // client a second (https://github.com/kubernetes/kubernetes/issues/93297).
+            ("conn_reuse_mode", if sysctl::kernel_is_at_least(5, 9) { "1" } else { "0" }),
         ] {
             out.push((format!("net.ipv4.vs.{name}"), value));
         }

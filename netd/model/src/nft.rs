@@ -10,6 +10,7 @@
 pub mod elements;
 pub mod plan;
 pub mod render;
+pub mod rules;
 pub mod ruleset;
 pub mod walk;
 
@@ -37,10 +38,6 @@ impl State {
     #[must_use]
     pub fn desired(layout: &Layout, plane: &Dataplane) -> Self {
         let elements = elements::desired(layout, plane);
-        Self {
-            ruleset: ruleset::build(layout),
-            pickers: ruleset::pickers(layout, &elements),
-            elements,
-        }
+        Self { ruleset: rules::build(layout), pickers: rules::pickers(layout, &elements), elements }
     }
 }

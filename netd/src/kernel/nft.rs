@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use netmodel::address::Family;
 use netmodel::nft::render::{self, TABLE};
-use netmodel::nft::ruleset::chain_rules;
+use netmodel::nft::rules::chain_rules;
 use netmodel::nft::{ChainName, Container, Elements, Key, Op, State, Value};
 
 use self::element::{comment, comment_bytes, read_element, write_element};

@@ -20,6 +20,13 @@ pub(crate) fn exists(name: &str) -> bool {
     path(name).exists()
 }
 
+/// Is this Linux of that version, or a later one?
+pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string(path("kernel.osrelease")).unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0_u32), numbers.next().unwrap_or(0)) >= (major, minor)
+}
+
 fn path(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(name.replace('.', "/"))
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::dataplane::{Dataplane, Touched};
 use crate::nft::State;
 use crate::nft::elements::{Elements, Key, Value, desired_of_touched};
-use crate::nft::ruleset::{ChainName, Layout, pickers};
+use crate::nft::rules::pickers;
+use crate::nft::ruleset::{ChainName, Layout};
 
 /// One change of the table. All changes of one plan are made in one transaction, except that
 /// chains are added before anything goes to them.

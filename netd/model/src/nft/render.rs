@@ -8,8 +8,9 @@ use std::fmt::Write;
 use crate::address::Family;
 use crate::nft::State;
 use crate::nft::elements::{Container, Item, Key, Value};
+use crate::nft::rules::chain_rules;
 use crate::nft::ruleset::{
-    Action, BaseChain, ChainName, Group, Is, MARK, Purpose, Rule, Ruleset, Test, chain_rules,
+    Action, BaseChain, ChainName, Group, Is, MARK, Purpose, Rule, Ruleset, Test,
 };
 
 /// The table's name; its family is `inet`.

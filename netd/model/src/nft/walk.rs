@@ -10,7 +10,8 @@ use crate::address::{Backend, Family, Frontend, Protocol};
 use crate::nft::State;
 use crate::nft::elements::{Container, Item, Value, Verdict};
 use crate::nft::render;
-use crate::nft::ruleset::{Action, ChainName, Group, Hook, Is, Rule, Test, chain_rules};
+use crate::nft::rules::chain_rules;
+use crate::nft::ruleset::{Action, ChainName, Group, Hook, Is, Rule, Test};
 use crate::packet::{From, Outcome, Packet, Step, Walk};
 
 /// What a walk must know of the node besides its tables.
