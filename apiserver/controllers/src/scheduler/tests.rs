@@ -67,7 +67,8 @@ fn each_filter_refuses_in_upstreams_words() {
             pod["spec"]["containers"][0]["resources"]["requests"][what] = much.into();
         }
     };
-    let cases: Vec<(&str, Arc<Pod>, Arc<Node>, Vec<Arc<Pod>>)> = vec![
+    type Case = (&'static str, Arc<Pod>, Arc<Node>, Vec<Arc<Pod>>);
+    let cases: Vec<Case> = vec![
         (
             "1 node(s) were unschedulable",
             pod("p", any),

@@ -204,7 +204,7 @@ proptest! {
             let mut expected: Vec<&str> = truth
                 .values()
                 .filter(|held| held.owner_references.iter().flatten().any(|o| o.uid == uid))
-                .map(|held| meta::name(held))
+                .map(meta::name)
                 .collect();
             expected.sort_unstable();
             let found = graph.dependents_of(&uid);

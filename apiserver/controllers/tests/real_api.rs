@@ -1,0 +1,314 @@
+//! The controllers on the real API server, in one process: what the fake server of the unit tests
+//! promises is held to what the real one does.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use apiserver::{Server, User};
+use controllers::{Config, ResourceId};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount,
+};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Nothing here takes a hundredth of this, unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Cluster {
+    client: Client,
+    _dir: tempfile::TempDir,
+    _server: Server,
+    _stop: DropGuard,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        // A second call in the same process finds it installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let authority = pki::Authority::load_or_create(&dir.path().join("pki")).unwrap();
+        let server = Server::start(apiserver::Config {
+            data_dir: dir.path().to_owned(),
+            pki: authority.server_identity(&["127.0.0.1".into()]).unwrap(),
+            listeners: vec![TcpListener::bind("127.0.0.1:0").unwrap()],
+            advertise: "192.168.56.70:6443".parse().unwrap(),
+            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            cluster_cidr: "10.244.0.0/16".parse().unwrap(),
+            node_cidr_prefix: 24,
+            node_ports: 30000..=32767,
+        })
+        .await
+        .unwrap();
+        let router = server.router(User::new("system:controllers", &["system:masters"]));
+        let client = Client::new(router, "default");
+        let stop = CancellationToken::new();
+        let config = Config { ca_pem: "PEM".to_owned(), resources: stored(), ..Config::default() };
+        tokio::spawn({
+            let (client, stop) = (client.clone(), stop.clone());
+            async move { controllers::run(client, config, stop).await.unwrap() }
+        });
+        for name in ["node-1", "node-2"] {
+            let node = json!({
+                "metadata": { "name": name },
+                "status": {
+                    "allocatable": { "cpu": "4", "memory": "8Gi", "pods": "110" },
+                    "capacity": { "cpu": "4", "memory": "8Gi", "pods": "110" },
+                    "conditions": [{ "type": "Ready", "status": "True" }],
+                },
+            });
+            let nodes: Api<Node> = Api::all(client.clone());
+            let node: Node = serde_json::from_value(node).unwrap();
+            nodes.create(&PostParams::default(), &node).await.unwrap();
+            let status = json!({ "status": node.status });
+            nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        }
+        Self { client, _dir: dir, _server: server, _stop: stop.drop_guard() }
+    }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn create<K>(&self, namespace: &str, object: Value) -> K
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+            + serde::Serialize
+            + serde::de::DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        self.api::<K>(namespace).create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    async fn pods(&self, namespace: &str) -> Vec<Pod> {
+        self.api::<Pod>(namespace).list(&ListParams::default()).await.unwrap().items
+    }
+
+    /// Plays the agents: every bound pod runs and is ready.
+    async fn start_pods(&self, namespace: &str) {
+        for (number, pod) in self.pods(namespace).await.iter().enumerate() {
+            let status = json!({ "status": {
+                "phase": "Running",
+                "podIP": format!("10.244.1.{}", number + 2),
+                "podIPs": [{ "ip": format!("10.244.1.{}", number + 2) }],
+                "conditions": [{
+                    "type": "Ready", "status": "True",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }],
+            }});
+            let (name, params) = (pod.name_any(), PatchParams::default());
+            let api = self.api::<Pod>(namespace);
+            api.patch_status(&name, &params, &Patch::Merge(status)).await.unwrap();
+        }
+    }
+
+    /// Plays the agents: every pod that is to go is gone.
+    async fn end_pods(&self, namespace: &str) {
+        for pod in self.pods(namespace).await {
+            if pod.metadata.deletion_timestamp.is_some() {
+                let params = DeleteParams::default().grace_period(0);
+                let _ = self.api::<Pod>(namespace).delete(&pod.name_any(), &params).await;
+            }
+        }
+    }
+
+    async fn eventually<F>(&self, what: &str, mut holds: F) -> Duration
+    where
+        F: AsyncFnMut(&Self) -> bool,
+    {
+        let start = Instant::now();
+        while !holds(self).await {
+            if start.elapsed() > PATIENCE {
+                let pods = self.pods("default").await;
+                let events = self.api::<Event>("default").list(&ListParams::default()).await;
+                let said: Vec<_> = events.unwrap().items.into_iter().map(|e| e.message).collect();
+                panic!("never: {what}\n{pods:#?}\n{said:#?}");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        start.elapsed()
+    }
+}
+
+fn stored() -> Vec<ResourceId> {
+    let rows = resources::table::all().iter().filter(|row| row.shared.is_none());
+    rows.map(|row| ResourceId {
+        group: row.group,
+        version: row.version,
+        plural: row.plural,
+        kind: row.kind,
+        namespaced: row.namespaced,
+    })
+    .collect()
+}
+
+fn web(replicas: i32) -> Value {
+    json!({
+        "metadata": { "name": "web" },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": "web" } },
+            "template": {
+                "metadata": { "labels": { "app": "web" } },
+                "spec": { "containers": [{ "name": "c", "image": "nginx" }] },
+            },
+        },
+    })
+}
+
+fn is_bound(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_and_its_service_come_and_go() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create::<Service>(
+            "default",
+            json!({
+                "metadata": { "name": "web" },
+                "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80 }] },
+            }),
+        )
+        .await;
+    cluster.create::<Deployment>("default", web(10)).await;
+    let bound = cluster
+        .eventually("ten pods are bound", async |cluster| {
+            let pods = cluster.pods("default").await;
+            pods.len() == 10 && pods.iter().all(is_bound)
+        })
+        .await;
+    cluster.start_pods("default").await;
+    let served = cluster
+        .eventually("ten endpoints", async |cluster| {
+            let slices = cluster.api::<EndpointSlice>("default");
+            let params = ListParams::default().labels("kubernetes.io/service-name=web");
+            let slices = slices.list(&params).await.unwrap().items;
+            let ready = |slice: &EndpointSlice| {
+                slice.endpoints.as_ref().map_or(0, |endpoints| {
+                    let ready = endpoints.iter().filter(|endpoint| {
+                        endpoint.conditions.as_ref().and_then(|c| c.ready) == Some(true)
+                    });
+                    ready.count()
+                })
+            };
+            slices.iter().map(ready).sum::<usize>() == 10
+        })
+        .await;
+    println!("bound after {bound:?}, served {served:?} after the last pod was ready");
+    cluster
+        .eventually("the deployment is complete", async |cluster| {
+            let deployment = cluster.api::<Deployment>("default").get("web").await.unwrap();
+            let revision =
+                deployment.annotations().get("deployment.kubernetes.io/revision").cloned();
+            let status = deployment.status.unwrap_or_default();
+            let complete = status
+                .conditions
+                .iter()
+                .flatten()
+                .any(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));
+            complete && status.available_replicas == Some(10) && revision.as_deref() == Some("1")
+        })
+        .await;
+    let endpoints = cluster.api::<Endpoints>("default").get("web").await.unwrap();
+    assert_eq!(endpoints.subsets.unwrap()[0].addresses.as_ref().unwrap().len(), 10);
+
+    let api = cluster.api::<Deployment>("default");
+    let foreground = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        ..DeleteParams::default()
+    };
+    api.delete("web", &foreground).await.unwrap();
+    cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
+    cluster
+        .eventually("nothing of it is left", async |cluster| {
+            cluster.end_pods("default").await;
+            let all = ListParams::default();
+            let params = ListParams::default().labels("kubernetes.io/service-name=web");
+            let slices = cluster.api::<EndpointSlice>("default").list(&params).await.unwrap();
+            cluster.pods("default").await.is_empty()
+                && cluster.api::<ReplicaSet>("default").list(&all).await.unwrap().items.is_empty()
+                && cluster.api::<Deployment>("default").get_opt("web").await.unwrap().is_none()
+                && cluster.api::<Endpoints>("default").get_opt("web").await.unwrap().is_none()
+                && slices.items.is_empty()
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_comes_provided_and_goes_with_everything_in_it() {
+    let cluster = Cluster::start().await;
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let shop: Namespace =
+        serde_json::from_value(json!({ "metadata": { "name": "shop" } })).unwrap();
+    namespaces.create(&PostParams::default(), &shop).await.unwrap();
+    cluster
+        .eventually("provided", async |cluster| {
+            let account = cluster.api::<ServiceAccount>("shop").get_opt("default").await.unwrap();
+            let map = cluster.api::<ConfigMap>("shop").get_opt("kube-root-ca.crt").await.unwrap();
+            account.is_some() && map.is_some_and(|map| map.data.unwrap()["ca.crt"] == "PEM")
+        })
+        .await;
+    cluster.create::<Deployment>("shop", web(3)).await;
+    cluster
+        .eventually("pods", async |cluster| {
+            let pods = cluster.pods("shop").await;
+            pods.len() == 3 && pods.iter().all(is_bound)
+        })
+        .await;
+    namespaces.delete("shop", &DeleteParams::default()).await.unwrap();
+    cluster
+        .eventually("gone", async |cluster| {
+            cluster.end_pods("shop").await;
+            namespaces.get_opt("shop").await.unwrap().is_none()
+        })
+        .await;
+    assert!(cluster.pods("shop").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_fits_nowhere_says_why() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create::<Pod>(
+            "default",
+            json!({
+                "metadata": { "name": "big" },
+                "spec": { "containers": [{
+                    "name": "c", "image": "nginx", "resources": { "requests": { "cpu": "64" } },
+                }]},
+            }),
+        )
+        .await;
+    cluster
+        .eventually("it says why", async |cluster| {
+            let pod = cluster.api::<Pod>("default").get("big").await.unwrap();
+            let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+            conditions.iter().any(|condition| {
+                condition.type_ == "PodScheduled"
+                    && condition.reason.as_deref() == Some("Unschedulable")
+                    && condition.message.as_deref().is_some_and(|m| {
+                        m.starts_with("0/2 nodes are available: 2 Insufficient cpu.")
+                    })
+            })
+        })
+        .await;
+    cluster
+        .eventually("an event says so, too", async |cluster| {
+            let events = cluster.api::<Event>("default").list(&ListParams::default()).await;
+            events.unwrap().items.iter().any(|e| e.reason.as_deref() == Some("FailedScheduling"))
+        })
+        .await;
+}
