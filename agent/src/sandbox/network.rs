@@ -28,6 +28,8 @@ pub(crate) struct NodeNetwork {
     bridge: u32,
     gateway: IpAddr,
     mtu: u32,
+    /// Other bridges were in the namespace when the agent started; see [`has_other_bridges`].
+    shared: bool,
 }
 
 impl NodeNetwork {
@@ -48,7 +50,8 @@ impl NodeNetwork {
             set_sysctl(&key, value)
                 .map_err(file_error("set", &PathBuf::from("/proc/sys").join(&key)))?;
         }
-        Ok(Self { links, bridge, gateway, mtu })
+        let shared = has_other_bridges(&links, bridge).await.map_err(SandboxError::Link)?;
+        Ok(Self { links, bridge, gateway, mtu, shared })
     }
 
     /// Connects a pod's namespace to the bridge.
@@ -63,7 +66,6 @@ impl NodeNetwork {
         let name = link_name(&text(&metadata.uid));
         self.links.delete(&name).await.map_err(SandboxError::Link)?;
         let namespace = Namespace::open(net).map_err(SandboxError::Namespace)?;
-        let shared = self.shares_the_namespace().await.map_err(SandboxError::Link)?;
         let alias = format!("{}/{}", text(&metadata.namespace), text(&metadata.name));
         let veth = Veth {
             name: &name,
@@ -71,32 +73,16 @@ impl NodeNetwork {
             peer_namespace: &namespace,
             mtu: self.mtu,
             bridge: Some(self.bridge),
-            isolated: !shared,
+            isolated: !self.shared,
             // The kernel takes 255 bytes.
             alias: Some(&alias[..alias.floor_char_boundary(255)]),
         };
         let (port, eth0) = self.links.add_veth(&veth).await.map_err(SandboxError::Link)?;
-        if shared {
+        if self.shared {
             self.set_hairpin(port, &name).await.map_err(SandboxError::Link)?;
         }
         inside_settings(&namespace)?;
         self.configure(&namespace, eth0, address).await.map_err(SandboxError::Link)
-    }
-
-    /// Whether other bridges are in the node's namespace, as Docker's on a machine of its own.
-    ///
-    /// They may need bridge netfilter, and with it a packet from a pod to a pod by way of a Service
-    /// is turned round inside the bridge: isolation would drop it, and without hairpin mode it
-    /// would not come back to the pod that sent it. Alone, netd switches bridge netfilter off.
-    async fn shares_the_namespace(&self) -> Result<bool, netns::LinkError> {
-        let mut links = self.links.handle().link().get().execute();
-        let failed = |source| netns::LinkError::Request { op: "list the links".to_owned(), source };
-        while let Some(link) = links.try_next().await.map_err(failed)? {
-            if link.header.index != self.bridge && is_bridge(&link.attributes) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     async fn set_hairpin(&self, port: u32, name: &str) -> Result<(), netns::LinkError> {
@@ -137,6 +123,23 @@ impl NodeNetwork {
     pub(super) async fn disconnect(&self, uid: &str) -> Result<(), SandboxError> {
         self.links.delete(&link_name(uid)).await.map(|_| ()).map_err(SandboxError::Link)
     }
+}
+
+/// Whether other bridges are in the node's namespace, as Docker's on a machine of its own.
+///
+/// They may need bridge netfilter, and with it a packet from a pod to a pod by way of a Service is
+/// turned round inside the bridge: isolation would drop it, and without hairpin mode it would not
+/// come back to the pod that sent it. Where ours is alone, netd switches bridge netfilter off.
+/// Asked once: a netlink socket has one dump at a time, and pods are connected side by side.
+async fn has_other_bridges(links: &Links, own: u32) -> Result<bool, netns::LinkError> {
+    let mut list = links.handle().link().get().execute();
+    let failed = |source| netns::LinkError::Request { op: "list the links".to_owned(), source };
+    while let Some(link) = list.try_next().await.map_err(failed)? {
+        if link.header.index != own && is_bridge(&link.attributes) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_bridge(attributes: &[LinkAttribute]) -> bool {

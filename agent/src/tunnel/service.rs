@@ -107,18 +107,11 @@ impl Node for NodeService {
             Status::failed_precondition(format!("cannot attach to the container: {error}"))
         })?;
         let (frames, output) = mpsc::channel(16);
-        let containerd = self.containerd.clone();
         tokio::spawn(async move {
             pump_attach(attachment, &start, input, &frames).await;
-            if !frames.is_closed() {
-                let exit = containerd.wait(&run.id, "").await;
-                let last = match exit {
-                    Ok(exit) => exit_frame(exit.code, String::new()),
-                    // Removed already: its output has ended, which is what was asked for.
-                    Err(_) => exit_frame(0, String::new()),
-                };
-                let _ = frames.send(Ok(last)).await;
-            }
+            // Attach ends well whatever the container's own exit code is: clients read that in the
+            // pod's status. A client that is gone needs no last frame.
+            let _ = frames.send(Ok(exit_frame(0, String::new()))).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(output))))
     }

@@ -28,6 +28,9 @@ use crate::{
 /// Seconds until a container whose objects are missing is tried again.
 const CONFIG_RETRY: i64 = 3;
 
+/// Seconds until a failed sandbox is tried again, by the number of failures.
+const SANDBOX_RETRY: [i64; 5] = [0, 1, 2, 5, 10];
+
 impl Worker {
     pub(super) async fn execute(&mut self, step: &Step) -> Progress {
         match step {
@@ -68,7 +71,7 @@ impl Worker {
                     reason: reason.to_owned(),
                     message,
                     failures,
-                    retry_at: after(backoff::retry_seconds(failures)),
+                    retry_at: after(SANDBOX_RETRY[failures.min(4) as usize]),
                 });
             }
         }
