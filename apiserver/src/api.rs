@@ -14,6 +14,8 @@ use crate::verbs::pages::Pages;
 pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) ranges: Ranges,
+    /// Where the `kubernetes` Service leads.
+    pub(crate) advertise: SocketAddr,
     pub(crate) pages: Pages,
     pub(crate) tunnels: Tunnels,
     pub(crate) discovery: Discovery,
@@ -26,6 +28,4 @@ pub(crate) struct Ranges {
     pub(crate) cluster_cidr: Ipv4Net,
     pub(crate) node_prefix: u8,
     pub(crate) node_ports: RangeInclusive<u16>,
-    /// Where the `kubernetes` Service leads.
-    pub(crate) advertise: SocketAddr,
 }

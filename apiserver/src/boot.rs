@@ -41,7 +41,7 @@ pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
         made?;
     }
     ensure(api, "Service", "services", "", Some("default"), service(api)).await?;
-    let address = api.ranges.advertise.ip();
+    let address = api.advertise.ip();
     if address.is_loopback() || address.is_unspecified() {
         // Not valid as an endpoint, and no pod could reach it.
         tracing::warn!(%address, "the kubernetes Service has no endpoint");
@@ -79,7 +79,7 @@ fn service(api: &Api) -> Value {
                 "name": "https",
                 "port": HTTPS,
                 "protocol": "TCP",
-                "targetPort": api.ranges.advertise.port(),
+                "targetPort": api.advertise.port(),
             }],
         },
     })
@@ -93,16 +93,16 @@ fn endpoints(api: &Api) -> Value {
             "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
         },
         "subsets": [{
-            "addresses": [{ "ip": api.ranges.advertise.ip().to_string() }],
+            "addresses": [{ "ip": api.advertise.ip().to_string() }],
             "ports": [{
-                "name": "https", "port": api.ranges.advertise.port(), "protocol": "TCP",
+                "name": "https", "port": api.advertise.port(), "protocol": "TCP",
             }],
         }],
     })
 }
 
 fn slice(api: &Api) -> Value {
-    let address = api.ranges.advertise.ip();
+    let address = api.advertise.ip();
     json!({
         "metadata": {
             "name": "kubernetes",
@@ -112,7 +112,7 @@ fn slice(api: &Api) -> Value {
         "endpoints": [{
             "addresses": [address.to_string()], "conditions": { "ready": true },
         }],
-        "ports": [{ "name": "https", "port": api.ranges.advertise.port(), "protocol": "TCP" }],
+        "ports": [{ "name": "https", "port": api.advertise.port(), "protocol": "TCP" }],
     })
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn object(
     let decoded = value(body, resource.kind)?;
     check_kind(resource, &decoded.value)?;
     let problems = wire::strict::check(&resource.api_version(), resource.kind, &decoded);
-    let warnings = judge(problems, validation)?;
+    let warnings = judge(problems, validation).map_err(|e| unfit(resource, &e.to_string()))?;
     Ok(Incoming { object: typed(resource, decoded.value)?, warnings })
 }
 
@@ -94,18 +94,21 @@ pub(crate) fn typed(
         fields.entry("kind").or_insert_with(|| resource.kind.into());
         fields.entry("metadata").or_insert_with(|| serde_json::json!({}));
     }
-    let unfit = |reason: String| {
-        ApiError::BadRequest(format!(
-            "{} in version {:?} cannot be handled as a {}: {reason}",
-            resource.kind, resource.version, resource.kind,
-        ))
-    };
     if let Some(mismatch) = wire::strict::mismatch(&resource.api_version(), resource.kind, &value) {
-        return Err(unfit(mismatch));
+        return Err(unfit(resource, &mismatch));
     }
     let bytes = serde_json::to_vec(&value)
         .map_err(|e| ApiError::Internal(format!("encode a value: {e}")))?;
-    resource.strategy.decode(&bytes).map_err(|e| unfit(without_position(&e)))
+    resource.strategy.decode(&bytes).map_err(|e| unfit(resource, &without_position(&e)))
+}
+
+/// Upstream: `transformDecodeError`.
+fn unfit(resource: &Resource, reason: &str) -> ApiError {
+    ApiError::BadRequest(format!(
+        "{kind} in version {:?} cannot be handled as a {kind}: {reason}",
+        resource.version,
+        kind = resource.kind,
+    ))
 }
 
 /// serde's text without the place, which lies in our own encoding and not in the client's.

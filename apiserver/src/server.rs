@@ -86,11 +86,11 @@ impl Server {
             cluster_cidr: config.cluster_cidr,
             node_prefix: config.node_cidr_prefix,
             node_ports: config.node_ports,
-            advertise: config.advertise,
         };
         let api = Arc::new(Api {
             store,
             ranges,
+            advertise: config.advertise,
             pages: Default::default(),
             tunnels: Default::default(),
             discovery: Discovery::new(),

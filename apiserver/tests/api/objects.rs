@@ -142,7 +142,12 @@ async fn bad_objects_are_refused_in_upstreams_words_and_nothing_is_stored() {
     let mut name = deployment("Web", "a");
     name["metadata"]["name"] = "Web".into();
     let cases = [
-        (unknown, 400, "strict decoding error: unknown field \"spec.bogus\""),
+        (
+            unknown,
+            400,
+            "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: \
+             unknown field \"spec.bogus\"",
+        ),
         (selector, 422, "`selector` does not match template `labels`"),
         (
             wrong_type,

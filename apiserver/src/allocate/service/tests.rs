@@ -15,7 +15,6 @@ fn ranges() -> Ranges {
         cluster_cidr: "10.244.0.0/16".parse().unwrap(),
         node_prefix: 24,
         node_ports: 30000..=30009,
-        advertise: "192.168.56.70:6443".parse().unwrap(),
     }
 }
 
