@@ -3,6 +3,7 @@
 //! Inputs: resource arguments or manifests, selectors. Output: the server's `Table`s laid out as
 //! kubectl lays them out, or objects in the asked format. Upstream: `kubectl/pkg/cmd/get/get.go`.
 
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::catalog::ApiResource;
@@ -67,6 +68,9 @@ pub struct Get {
     /// Name of a subresource to read: status or scale
     #[arg(long, default_value = "", hide_default_value = true)]
     pub subresource: String,
+    /// Print the server's answer to this path as it is
+    #[arg(long, value_name = "PATH")]
+    pub raw: Option<String>,
     /// Accepted as kubectl does; lists are always read in pages of 500
     #[arg(long, default_value_t = 500, hide = true)]
     pub chunk_size: i64,
@@ -82,6 +86,9 @@ struct Query {
 
 impl Get {
     pub(crate) async fn run(&self, ctx: &mut Context<'_>) -> Result<(), Error> {
+        if let Some(path) = &self.raw {
+            return raw(ctx, path).await;
+        }
         let format = Format::parse(&self.output)?;
         let sort = match self.sort_by.as_str() {
             "" => None,
@@ -364,6 +371,21 @@ impl Get {
         };
         ctx.io.print(&printed)
     }
+}
+
+/// Copies an answer as it comes: it may be a watch or a log.
+async fn raw(ctx: &mut Context<'_>, path: &str) -> Result<(), Error> {
+    if !path.starts_with('/') {
+        return Err(Error::refused(format!("--raw must be a path such as /healthz, not {path:?}")));
+    }
+    let session = ctx.session().await?;
+    let mut body = session.start(&Call::get(path).accept("*/*")).await?.into_body();
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data() {
+            ctx.io.bytes(&data)?;
+        }
+    }
+    Ok(())
 }
 
 /// A server that does not know `Table`s answers objects: show their names and ages at least.

@@ -149,6 +149,13 @@ async fn an_unknown_type_and_a_dead_server() {
 }
 
 #[tokio::test]
+async fn a_raw_path_is_copied_as_it_is() {
+    let fake = Fake::start().await.raw("GET /readyz?verbose=1", 200, &[], "ok");
+    assert_eq!(fake.run("get --raw /readyz?verbose=1").await.out, "ok");
+    assert_eq!(fake.run("get --raw readyz").await.code, 1);
+}
+
+#[tokio::test]
 async fn logs_of_the_only_container() {
     let pod = json!({"metadata": {"name": "web", "namespace": "default"},
                      "spec": {"containers": [{"name": "c"}]}});
