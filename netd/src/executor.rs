@@ -32,6 +32,8 @@ pub enum Changes<'a> {
     All,
     /// These Services or their endpoints, and nothing else.
     Services(&'a BTreeSet<ServiceName>),
+    /// Nothing in the cluster, but perhaps routes, addresses or settings of this node.
+    Network,
 }
 
 /// What one look did.
@@ -43,6 +45,15 @@ pub struct Report {
     pub forgotten: usize,
     /// Steps that failed.
     pub failures: Vec<OpError>,
+}
+
+impl Report {
+    /// Adds what another look did.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.writes += other.writes;
+        self.forgotten += other.forgotten;
+        self.failures.extend(other.failures);
+    }
 }
 
 /// The kernel's side of the data plane.
@@ -124,6 +135,13 @@ impl Executor {
             Changes::Services(names) if self.layout.as_ref() == Some(&layout) => {
                 self.sync_services(snapshot, names, &layout, &mut report)
             }
+            Changes::Network
+                if self.layout.as_ref() == Some(&layout) && self.addresses_are_whole() =>
+            {
+                self.settings(&layout, &mut report);
+                self.sync_routes(snapshot, &mut report);
+                Lost::default()
+            }
             _ => self.sync_all(snapshot, layout, &mut report),
         };
         if !lost.udp.is_empty() {
@@ -175,6 +193,11 @@ impl Executor {
         self.layout = Some(layout);
         // What was lost while nobody looked is not known: look at everything.
         Lost { udp, sticky: true }
+    }
+
+    fn addresses_are_whole(&mut self) -> bool {
+        let Some(side) = &self.ipvs else { return true };
+        self.network.addresses(VIP_LINK).is_ok_and(|bound| bound == side.addresses)
     }
 
     fn settings(&mut self, layout: &Layout, report: &mut Report) {

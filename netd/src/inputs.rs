@@ -118,13 +118,15 @@ where
 pub(crate) struct Dirty {
     /// More than some Services: nodes, or a watch that began anew.
     pub(crate) all: bool,
+    /// Perhaps the node's own network.
+    pub(crate) network: bool,
     /// Services that changed, or whose endpoints did.
     pub(crate) services: BTreeSet<ServiceName>,
 }
 
 impl Dirty {
     pub(crate) fn is_clean(&self) -> bool {
-        !self.all && self.services.is_empty()
+        !self.all && !self.network && self.services.is_empty()
     }
 }
 
@@ -160,7 +162,7 @@ impl Inputs {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             snapshot: Snapshot::new(settings),
-            dirty: Dirty { all: true, services: BTreeSet::new() },
+            dirty: Dirty { all: true, ..Dirty::default() },
             owners: std::collections::BTreeMap::new(),
             services: Listing::default(),
             slices: Listing::default(),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::choose;
 use crate::executor::{Changes, Executor, Report};
 use crate::inputs::{self, Dirty, Event, Inputs};
-use crate::kernel::monitor::Alarm;
+use crate::kernel::monitor::{Alarm, Tampered};
 use crate::{Config, ENGINE_ANNOTATION, NetdError};
 
 /// The kernel is compared with what it should hold this often.
@@ -48,6 +48,8 @@ pub(crate) async fn run(
         alarm,
         node: config.node_name,
         look_at: None,
+        check_at: None,
+        tampered: None,
         retry: FIRST_RETRY,
     };
     tokio::select! {
@@ -83,6 +85,9 @@ struct Reconciler {
     node: String,
     /// When the kernel is to be compared, whatever the API says.
     look_at: Option<Instant>,
+    /// When to look at what somebody else may have changed.
+    check_at: Option<Instant>,
+    tampered: Option<Tampered>,
     retry: Duration,
 }
 
@@ -99,21 +104,29 @@ impl Reconciler {
 
     /// Waits until there may be something to do, and marks it.
     async fn wait(&mut self) {
-        let timer = self.look_at.unwrap_or_else(|| Instant::now() + RESYNC);
-        // All three arms only wait; dropping any of them loses nothing.
+        let later = || Instant::now() + RESYNC;
+        let timer = self.look_at.unwrap_or_else(later);
+        let check = self.check_at.unwrap_or_else(later);
+        // All arms only wait; dropping any of them loses nothing.
         tokio::select! {
             events = self.events.next() => match events {
                 Some(events) => events.into_iter().for_each(|e| self.inputs.apply(e)),
                 // A watcher never ends; if one does, the timer goes on.
                 None => tokio::time::sleep(RESYNC).await,
             },
-            () = self.alarm.ring() => {
+            tampered = self.alarm.ring() => {
                 let soon = Instant::now() + SETTLE;
-                self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
+                self.check_at = Some(self.check_at.map_or(soon, |at| at.min(soon)));
+                self.tampered = self.tampered.max(Some(tampered));
             }
-            () = tokio::time::sleep_until(timer) => {
-                self.inputs.dirty.all = true;
+            () = tokio::time::sleep_until(check) => {
+                match self.tampered.take() {
+                    Some(Tampered::Network) => self.inputs.dirty.network = true,
+                    _ => self.inputs.dirty.all = true,
+                }
+                self.check_at = None;
             }
+            () = tokio::time::sleep_until(timer) => self.inputs.dirty.all = true,
         }
     }
 
@@ -126,7 +139,13 @@ impl Reconciler {
         let work = tokio::task::spawn_blocking(move || {
             let report = match &dirty {
                 Dirty { all: true, .. } => executor.sync(&snapshot, Changes::All),
-                Dirty { services, .. } => executor.sync(&snapshot, Changes::Services(services)),
+                Dirty { services, network, .. } => {
+                    let mut report = executor.sync(&snapshot, Changes::Services(services));
+                    if *network {
+                        report.add(executor.sync(&snapshot, Changes::Network));
+                    }
+                    report
+                }
             };
             (executor, snapshot, dirty.all, report)
         });

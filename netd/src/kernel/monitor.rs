@@ -10,7 +10,7 @@ use std::io;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::netlink::{Message, Monitor, Protocol};
+use super::netlink::{Message, Monitor, Protocol, attribute, u32_at};
 use super::{OpError, failed, nft, route};
 
 /// Multicast groups of `NETLINK_ROUTE`.
@@ -26,6 +26,15 @@ const GROUP_IPV6_SETTINGS: u32 = 25;
 const SETTING_CHANGED: u16 = 80;
 /// Multicast group of `NETLINK_NETFILTER`.
 const GROUP_NFTABLES: u32 = 7;
+
+/// What may have changed by another hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Tampered {
+    /// Links, addresses, routes or settings.
+    Network,
+    /// Our table.
+    Table,
+}
 
 /// Rings when our table, routes or links changed by another hand.
 #[derive(Debug)]
@@ -59,24 +68,32 @@ impl Alarm {
     }
 
     /// Returns when something of ours may have changed. Dropping it loses nothing.
-    pub(crate) async fn ring(&self) {
+    pub(crate) async fn ring(&self) -> Tampered {
         let own_port = self.own_port;
         let table = wait_for(&self.tables, |m| m.port != own_port && nft::concerns_us(m));
         let network = wait_for(&self.network, concerns_our_network);
         tokio::select! {
-            () = table => {}
-            () = network => {}
+            () = table => Tampered::Table,
+            () = network => Tampered::Network,
         }
     }
 }
 
 fn concerns_our_network(message: &Message) -> bool {
     match message.kind {
-        // Links come and go with pods; what matters is rare but can't be told from here cheaply.
-        route::DELETE_LINK | route::DELETE_ADDRESS | SETTING_CHANGED => true,
+        // Links come and go with pods, and take routes along without a word.
+        route::DELETE_LINK | route::DELETE_ADDRESS => true,
+        SETTING_CHANGED => is_of_all_links(message),
         route::DELETE_ROUTE => route::is_our_route(message),
         _ => false,
     }
+}
+
+/// Every new link has settings, too; ours are those of all links.
+fn is_of_all_links(message: &Message) -> bool {
+    const ALL: u32 = u32::MAX;
+    let attributes = message.body.get(4..).unwrap_or_default();
+    attribute(attributes, 1).and_then(|index| u32_at(index, 0)) == Some(ALL)
 }
 
 fn watch(monitor: Monitor) -> io::Result<AsyncFd<Monitor>> {

@@ -286,6 +286,10 @@ fn of_two_services_at_one_address_the_first_by_name_wins_until_it_goes() {
     add(&mut snapshot, "b", service, vec![ready("10.244.2.5")]);
     let to_both = packet(Pod, POD, "172.30.1.44:80", 0);
     expect(&snapshot, to_both, translated("10.244.1.6:8080"));
+    let plane = crate::dataplane::Dataplane::of(&snapshot);
+    let conflicts: Vec<String> =
+        plane.conflicts().map(|(at, loser, winner)| format!("{at}: {loser} < {winner}")).collect();
+    assert_eq!(conflicts, ["172.30.1.44 . tcp . 80: default/b < default/a"]);
     snapshot.services.remove(&first);
     expect(&snapshot, to_both, translated("10.244.2.5:8080"));
 }
