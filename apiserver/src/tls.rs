@@ -34,6 +34,8 @@ use crate::authn::{self, User};
 
 /// How long a client may take for the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long to wait when no connection can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long open requests may go on after the server was told to stop.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How often an idle HTTP/2 client is asked whether it is still there.
@@ -151,27 +153,7 @@ pub(crate) async fn serve(
     let tracker = TaskTracker::new();
     for listener in open {
         let (acceptor, router) = (acceptor.clone(), router.clone());
-        let (stop, connections) = (stop.clone(), tracker.clone());
-        tracker.spawn(async move {
-            loop {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = stop.cancelled() => return,
-                };
-                match accepted {
-                    Ok((socket, _)) => {
-                        let serving =
-                            connection(socket, acceptor.clone(), router.clone(), stop.clone());
-                        connections.spawn(serving);
-                    }
-                    // Out of descriptors, or the client is gone already: neither lasts.
-                    Err(error) => {
-                        tracing::warn!(%error, "accept a connection");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                }
-            }
-        });
+        tracker.spawn(accept(listener, acceptor, router, stop.clone(), tracker.clone()));
     }
     tracker.close();
     stop.cancelled().await;
@@ -179,6 +161,37 @@ pub(crate) async fn serve(
         tracing::debug!(connections = tracker.len(), "connections cut at the end");
     }
     Ok(())
+}
+
+/// Accepts the connections of one listener.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    acceptor: Acceptor,
+    router: Router,
+    stop: CancellationToken,
+    connections: TaskTracker,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((socket, _)) => {
+                connections.spawn(connection(
+                    socket,
+                    acceptor.clone(),
+                    router.clone(),
+                    stop.clone(),
+                ));
+            }
+            // Out of descriptors, or the client is gone already: neither lasts.
+            Err(error) => {
+                tracing::warn!(%error, "accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 async fn connection(

@@ -51,11 +51,10 @@ async fn create_object(
             return Err(ApiError::AlreadyExists { resource: resource.into(), name });
         }
         let txn = plan(api, call, &snapshot, object.as_mut())?;
-        if attempts == 1 {
-            warnings.extend(resource.strategy.warnings(object.as_ref()));
-        }
+        let advice = resource.strategy.warnings(object.as_ref());
         let encoded = Encoded::of(resource, object.as_mut())?;
         if call.dry_run {
+            warnings.extend(advice);
             return Ok((object.to_json().into(), warnings));
         }
         let mut checks = vec![Check::Absent(key.clone())];
@@ -64,10 +63,8 @@ async fn create_object(
         ops.extend(txn.ops);
         match api.store.commit(Txn { checks, ops }).await {
             Ok(revision) => {
-                let json = match resource.shared {
-                    None => encoded.at(revision),
-                    Some(_) => crate::stored::json(resource, &encoded.at(revision))?,
-                };
+                warnings.extend(advice);
+                let json = crate::stored::json(resource, &encoded.at(revision))?;
                 return Ok((json, warnings));
             }
             // The name is taken.
