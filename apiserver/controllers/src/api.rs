@@ -231,8 +231,9 @@ impl Api {
         let body = self.encode(&method, &path, &options)?;
         match self.send(&method, &path, "application/json", body).await {
             Ok(answer) => self.absorb_deletion(target, &answer),
-            // Gone, or replaced by a namesake: what we wanted gone is gone.
-            Err(error) if error.is_not_found() || error.is_conflict() => {
+            // What we wanted gone is gone. A namesake with another UID is a conflict: by the next
+            // look the view knows of it.
+            Err(error) if error.is_not_found() => {
                 self.view.absorb_removed(&target.resource, &target.key, &target.uid);
             }
             Err(error) => return Err(error),

@@ -118,11 +118,11 @@ impl FakeApi {
         let (code, value) = match answer {
             Ok(value) => (StatusCode::OK, value),
             Err((code, reason, message)) => {
-                let status = json!({
-                    "apiVersion": "v1", "kind": "Status", "status": "Failure",
-                    "reason": reason, "message": message, "code": code.as_u16(),
-                });
-                (code, status)
+                let number = code.as_u16();
+                (
+                    code,
+                    json!({ "kind": "Status", "reason": reason, "message": message, "code": number }),
+                )
             }
         };
         let body = Full::new(Bytes::from(value.to_string())).boxed_unsync();
@@ -479,13 +479,6 @@ pub(crate) fn resources() -> Vec<ResourceId> {
     use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
     use k8s_openapi::api::coordination::v1::Lease;
     use k8s_openapi::api::core::v1 as core;
-    let secret = ResourceId {
-        group: "",
-        version: "v1",
-        plural: "secrets",
-        kind: "Secret",
-        namespaced: true,
-    };
     vec![
         core::Pod::resource(),
         core::Service::resource(),
@@ -494,8 +487,8 @@ pub(crate) fn resources() -> Vec<ResourceId> {
         core::Namespace::resource(),
         core::ServiceAccount::resource(),
         core::ConfigMap::resource(),
-        secret,
-        ResourceId { plural: "events", kind: "Event", ..secret },
+        ResourceId { plural: "secrets", kind: "Secret", ..core::Pod::resource() },
+        ResourceId { plural: "events", kind: "Event", ..core::Pod::resource() },
         Deployment::resource(),
         ReplicaSet::resource(),
         Lease::resource(),
