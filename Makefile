@@ -36,7 +36,7 @@ test: test-deps ## Run every test, including those on real containers and packet
 
 .PHONY: vm
 vm: test-deps ## Prove the IPVS engine on Debian's kernel in a virtual machine
-	cargo build --locked -p minictl
+	cargo build --locked -p minictl -p e2e --bins --example peer
 	tests/vm/run.sh target/debug/minictl
 
 .PHONY: bench

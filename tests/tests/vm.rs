@@ -14,10 +14,14 @@ fn services_work_on_debians_kernel_with_ipvs_and_with_nftables() {
     if !capable("qemu-system-x86_64", there("qemu-system-x86_64")) {
         return;
     }
+    // `cargo test` builds the examples, too.
+    let test = std::env::current_exe().expect("the test's own path");
+    let peer = test.ancestors().nth(2).expect("target/PROFILE").join("examples/peer");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/run.sh");
     // Its words go straight to the terminal, line by line: a run takes minutes.
     let status = Command::new(script)
         .arg(minictl())
+        .env("PEER_BIN", peer)
         .stdin(Stdio::null())
         .status()
         .expect("tests/vm/run.sh can be started");

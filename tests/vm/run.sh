@@ -3,6 +3,7 @@
 # guest/checks.sh there, shows what the guest says, and ends with the guest's exit code.
 #
 #   tests/vm/run.sh [MINICTL]     default: $MINICTL_BIN, else target/debug/minictl
+#   PEER_BIN                      the two ends of a call; default: target/debug/examples/peer
 #   VM_SHELL=1 tests/vm/run.sh    a shell in the guest instead of the checks
 #
 # Nothing is installed: the kernel is unpacked into target/vm, where it stays for the next run.
@@ -12,10 +13,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${CARGO_TARGET_DIR:-$root/target}/vm
 minictl=${1:-${MINICTL_BIN:-$root/target/debug/minictl}}
+peer=${PEER_BIN:-$root/target/debug/examples/peer}
 
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
 TIME_LIMIT=${VM_TIME_LIMIT:-900}    # seconds until QEMU is killed
-TOOLS=(bash dash ip nft ipvsadm conntrack socat nsenter)
+TOOLS=(bash ip nft ipvsadm conntrack nsenter)
 
 fail() { echo "$0: $*" >&2; exit 2; }
 
@@ -70,12 +72,12 @@ build_image() {
   ln -s usr/bin "$image/bin"; ln -s usr/bin "$image/sbin"; ln -s bin "$image/usr/sbin"
   ln -s usr/lib "$image/lib"; ln -s usr/lib64 "$image/lib64"
   install "$(command -v busybox)" "$image/usr/bin/busybox"
-  # Where the kernel looks for them.
+  # Where the kernel looks for it.
   ln -s busybox "$image/usr/bin/modprobe"
-  ln -s dash "$image/usr/bin/sh"
-  # A debug build carries more symbols than code.
+  # Debug builds carry more symbols than code.
   strip -o "$work/minictl" "$minictl"
-  add_programs "$work/minictl"
+  strip -o "$work/peer" "$peer"
+  add_programs "$work/minictl" "$work/peer"
   for tool in "${TOOLS[@]}"; do
     add_programs "$(command -v "$tool" || fail "$tool is missing: make test-deps")"
   done
@@ -97,6 +99,7 @@ boot() {
 }
 
 [ -x "$minictl" ] || fail "$minictl is missing: cargo build -p minictl"
+[ -x "$peer" ] || fail "$peer is missing: cargo build -p e2e --example peer"
 for needed in qemu-system-x86_64 cpio busybox strip; do
   command -v "$needed" >/dev/null || fail "$needed is missing: make test-deps"
 done

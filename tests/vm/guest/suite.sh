@@ -48,11 +48,12 @@ cluster_addresses() {
   answers pod-d 10.96.0.21:80 "pod-c 10.244.2.6" "a pod of the same node, which sees its client"
   answers pod-a 10.96.0.23:80 "pod-a *" "a pod reaches itself"
   answers client 10.96.0.20:80 unreachable "cluster addresses are the cluster's own"
-  expect "the API's own Service: from pod-c" namespace/default "$(
-    on pod-c minictl --kubeconfig /run/admin.kubeconfig -s https://10.96.0.1:443 get namespace default -o name 2>&1
-  )"
-  expect "the API's own Service: from pod-a, by its own node" "" \
-    "$(on pod-a socat -u /dev/null TCP4:10.96.0.1:443,connect-timeout=2 2>&1)"
+  # On pod-a's own node.
+  for host in pod-a pod-c; do
+    expect "the API by its own Service: $host" namespace/default "$(
+      on $host minictl --kubeconfig /run/admin.kubeconfig -s https://10.96.0.1:443 get namespace default -o name 2>&1
+    )"
+  done
 }
 
 node_ports() {
@@ -89,21 +90,32 @@ refusals() {
   answers pod-a 10.96.99.99:80 silence "an address of no Service"
 }
 
-# traces NODE TEXT...: how many lines of the kernel's state speak of all these.
-traces() {
+# state_with NODE TEXT...: the lines of the kernel's state that speak of all these.
+state_with() {
   local node=$1 lines text
   shift
   lines=$(on "$node" ipvsadm -Sn; on "$node" nft list ruleset; on "$node" ip -oneline address)
   for text in "$@"; do lines=$(grep -F "$text" <<<"$lines"); done
-  grep -c . <<<"$lines"
+  [ -z "$lines" ] || echo "$lines"
 }
 
-# gone WHAT TEXT...: no trace is left on either node.
+# traces NODE TEXT...: how many those are.
+traces() {
+  state_with "$@" | grep -c .
+}
+
+# takers NODE TEXT...: the same without what only waits for its last connections: destinations of IPVS with weight 0, and
+# servers, which take none without a destination.
+takers() {
+  state_with "$@" | grep -cvE '^-A|-w 0 *$'
+}
+
+# gone COUNT WHAT TEXT...: on either node COUNT, which is traces or takers, finds nothing.
 gone() {
-  local node what=$1
-  shift
+  local node count=$1 what=$2
+  shift 2
   for node in node-1 node-2; do
-    within 5 "$what: out of the kernel of $node" 0 traces $node "$@"
+    within 15 "$what: out of the kernel of $node" 0 "$count" $node "$@"
   done
 }
 
@@ -113,15 +125,15 @@ an_endpoint_goes() {
   declare -A before
   # A client that keeps its UDP port is one flow: as many as it takes for pod-b to have one.
   for port in {5001..5040}; do
-    outcome=$(flow pod-d "$port" 10.96.0.20:80)
+    outcome=$(call pod-d udp 10.96.0.20:80 "$port")
     before[$port]=${outcome%% *}
     [ "${before[$port]}" = pod-b ] && break
   done
   expect "pod-b is in the kernel" "[1-9]*" "$(traces node-2 10.96.0.20 10.244.1.6)"
   api apply -f web-without-pod-b.yaml >/dev/null
-  gone "an endpoint that went" 10.96.0.20 10.244.1.6
+  gone takers "an endpoint that went" 10.96.0.20 10.244.1.6
   for port in "${!before[@]}"; do
-    outcome=$(flow pod-d "$port" 10.96.0.20:80)
+    outcome=$(call pod-d udp 10.96.0.20:80 "$port")
     if [ "${before[$port]}" = pod-b ]; then
       expect "its UDP flow goes to another pod" "pod-[ac] *" "$outcome"
     else
@@ -138,8 +150,8 @@ an_endpoint_goes() {
 
 a_service_goes() {
   api delete service web >/dev/null
-  gone "a Service that went" 10.96.0.20
-  gone "a Service that went" 30080
+  gone traces "a Service that went, its address" 10.96.0.20
+  gone takers "a Service that went, its node port" 30080
   answers pod-a 10.96.0.20:80 silence "a Service that went"
   refused client $NODE_1:30080 "a Service that went"
 }
