@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures::StreamExt as _;
@@ -30,6 +31,11 @@ use crate::{
     sandbox::{AddressPool, NodeNetwork, PodFolder, SandboxError, pin_host_network},
     tunnel::{self, NodeService},
 };
+
+/// How long containerd is waited for.
+const CONTAINERD_STARTS: Duration = Duration::from_secs(3);
+/// Time between two tries to reach it.
+const CONTAINERD_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +74,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
     for path in [PodFolder::all(&config.state_dir), config.log_dir.clone()] {
         fs::create_dir_all(&path).map_err(|source| AgentError::Folder { path, source })?;
     }
-    let containerd =
-        Containerd::connect(&config.containerd_socket, &config.containerd_namespace).await?;
+    let containerd = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        containerd = wait_for_containerd(&config) => containerd?,
+    };
     ensure_namespace(&containerd, &config.containerd_namespace).await?;
     let machine = Machine::read(containerd.version().await?);
     let host_net = pin_host_network(&config.state_dir).map_err(AgentError::Network)?;
@@ -94,6 +102,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
     drop(readiness.send_replace(Ok(())));
     let parts = Parts { config, client, containerd, machine, host_net, network, cidr };
     parts.run(keeper, stop).await
+}
+
+/// containerd may be starting at the same time; one that does not come is an error.
+async fn wait_for_containerd(config: &Config) -> Result<Containerd, RuntimeError> {
+    let deadline = tokio::time::Instant::now() + CONTAINERD_STARTS;
+    loop {
+        let socket = &config.containerd_socket;
+        match Containerd::connect(socket, &config.containerd_namespace).await {
+            Err(error) if tokio::time::Instant::now() >= deadline => return Err(error),
+            Err(_) => tokio::time::sleep(CONTAINERD_PAUSE).await,
+            connected => return connected,
+        }
+    }
 }
 
 struct Parts {

@@ -1,3 +1,5 @@
+//! Tests of containers' variables.
+
 use super::*;
 use serde_json::{Value, json};
 

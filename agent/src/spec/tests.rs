@@ -1,3 +1,5 @@
+//! Tests of the OCI spec: what runc is told for a pod's wishes.
+
 use std::path::PathBuf;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Tests of volumes: what lies in them, and where they appear.
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};

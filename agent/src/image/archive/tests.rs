@@ -1,3 +1,5 @@
+//! Tests of image archives in both formats.
+
 use super::*;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Tests of reading logs across files, with every limit.
+
 use super::*;
 
 fn entry(second: u32, content: &str) -> String {

@@ -1,3 +1,5 @@
+//! Tests of the plan: facts in, steps out.
+
 use serde_json::json;
 
 use super::*;

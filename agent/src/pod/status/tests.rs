@@ -1,3 +1,5 @@
+//! Tests of a pod's status: facts in, what kubectl shows out.
+
 use serde_json::json;
 
 use super::*;
