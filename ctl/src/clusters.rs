@@ -217,6 +217,7 @@ pub(crate) async fn up(state: &Path, options: cli::Up) -> Result<()> {
         ranges: (&options.ranges).into(),
         dataplane: options.dataplane.into(),
         containerd: reachable.then(|| machine_containerd.to_owned()),
+        settings_before: netd::settings_now(),
     };
     up::machine(state, &spec, &this_program()?, &steps).await?;
     steps.step(&format!("node {} is ready", spec.node));
@@ -265,6 +266,7 @@ pub(crate) async fn down(state: &Path) -> Result<()> {
     let mut failed: Vec<String> =
         agent::remove_all(&leftovers).await.iter().map(ToString::to_string).collect();
     failed.extend(netd::clean_up(node::BRIDGE, &node::NODE_PORTS).iter().map(ToString::to_string));
+    failed.extend(netd::restore_settings(&spec.settings_before).iter().map(ToString::to_string));
     failed.extend(down::machine_files(state).err().map(|error| error.to_string()));
     if !failed.is_empty() {
         bail!("not everything could be removed:\n  {}", failed.join("\n  "));

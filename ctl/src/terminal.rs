@@ -45,7 +45,8 @@ pub(crate) fn exit(result: Result<i32, verbs::Error>) -> ExitCode {
 
 /// Logs go to standard error, which a supervisor puts into a file.
 pub(crate) fn log() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let filter =
+        EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     // A second subscriber could only come from a second call.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -21,6 +21,7 @@ use crate::kernel::conntrack::Tracker;
 use crate::kernel::nft::Table;
 use crate::kernel::route::Network;
 use crate::kernel::{OpError, failed, ipvs as ipvs_kernel, sysctl};
+use crate::settings;
 
 /// The link that holds virtual addresses in IPVS mode.
 pub const VIP_LINK: &str = "mini-ipvs0";
@@ -205,7 +206,7 @@ impl Executor {
             Ok(bridges) => bridges.iter().all(|name| **name == *layout.bridge),
             Err(error) => return report.failures.push(error),
         };
-        for (name, value) in wanted_settings(layout, alone) {
+        for (name, value) in settings::wanted(layout, alone) {
             match sysctl::set(&name, value) {
                 Ok(changed) => report.writes += usize::from(changed),
                 Err(error) => report.failures.push(error),
@@ -406,50 +407,6 @@ impl Lost {
             udp: all.into_iter().filter(|f| f.protocol == Protocol::Udp).collect(),
         }
     }
-}
-
-/// Kernel settings without which nothing works, for what this node uses.
-///
-/// `alone` says that no bridge but ours is in the namespace.
-fn wanted_settings(layout: &Layout, alone: bool) -> Vec<(String, &'static str)> {
-    let mut out = vec![("net.ipv4.ip_forward".to_owned(), "1")];
-    // Two pods of one node talk through it although they are on one link, so the kernel would tell
-    // them to talk directly. They can't, and the kernel counts such advice against the limit of
-    // errors it sends to a pod: refusals would get lost. Either setting alone leaves it on.
-    for link in ["all", &*layout.bridge] {
-        out.push((format!("net.ipv4.conf.{link}.send_redirects"), "0"));
-    }
-    // With bridge netfilter, a packet from one pod to another by way of a Service is turned round
-    // inside the bridge, past the isolation of its ports, and not at all when both pods are one.
-    // Other bridges may need it (Docker's do), so it is only ours to switch off where there are
-    // none; where there are, pods' ports must not be isolated, and must be in hairpin mode.
-    if alone {
-        for kind in ["iptables", "ip6tables"] {
-            out.push((format!("net.bridge.bridge-nf-call-{kind}"), "0"));
-        }
-    }
-    // Forwarding IPv6 also means to ignore router advertisements: only where pods have IPv6.
-    if layout.pod_cidrs.iter().any(|net| Family::of(net.addr()) == Family::V6) {
-        out.push(("net.ipv6.conf.all.forwarding".to_owned(), "1"));
-    }
-    if layout.engine == Engine::Ipvs {
-        for (name, value) in [
-            // Without it, masquerading does not see what IPVS sends.
-            ("conntrack", "1"),
-            // Connections to a backend that is gone end at once.
-            ("expire_nodest_conn", "1"),
-            // So do clients' ties to one that is retired.
-            ("expire_quiescent_template", "1"),
-            // What becomes of a client's port that is used again while its last connection is
-            // still remembered: with 1 a new backend is chosen, which before Linux 5.9 cost the
-            // client a second (https://github.com/kubernetes/kubernetes/issues/93297).
-            ("conn_reuse_mode", if sysctl::kernel_is_at_least(5, 9) { "1" } else { "0" }),
-        ] {
-            out.push((format!("net.ipv4.vs.{name}"), value));
-        }
-    }
-    out.retain(|(name, _)| sysctl::exists(name));
-    out
 }
 
 /// Removes all that the data plane ever put into this network namespace, and nothing else.

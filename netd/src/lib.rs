@@ -12,6 +12,7 @@ mod executor;
 mod inputs;
 mod kernel;
 mod reconcile;
+mod settings;
 
 use std::ops::RangeInclusive;
 
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use engine::{Choice, Mode, choose};
 pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
 pub use kernel::OpError;
+pub use settings::{restore_settings, settings_now};
 
 /// The annotation on a Node that says which engine serves it, and why.
 pub const ENGINE_ANNOTATION: &str = "minictl.io/dataplane";

@@ -68,7 +68,8 @@ fn one_machine_is_a_cluster_and_is_left_as_it_was() {
         return;
     }
     let machine = Machine::new("mini-test");
-    let network = "ip -o link | cut -d' ' -f2 | cut -d@ -f1; ip route; nft list tables";
+    let network = "ip -o link | cut -d' ' -f2 | cut -d@ -f1; ip route; nft list tables; \
+                   cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all/send_redirects";
     let before = machine.shell(network);
     let up = machine.minictl(&["up", "--node-name", "alone"]).ok();
     assert!(up.contains("node alone at 198.51.100.2"), "{up}");

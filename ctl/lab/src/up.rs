@@ -2,6 +2,7 @@
 //!
 //! Either everything stands at the end or nothing half-made is left behind.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -49,6 +50,8 @@ pub struct MachineSpec {
     pub dataplane: Dataplane,
     /// The machine's own containerd, if it runs one; else the cluster starts its own.
     pub containerd: Option<PathBuf>,
+    /// Kernel settings as they were before, by name.
+    pub settings_before: BTreeMap<String, String>,
 }
 
 /// The name that the cluster of the machine has in cgroups and in containerd.

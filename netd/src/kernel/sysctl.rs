@@ -15,6 +15,11 @@ pub(crate) fn set(name: &str, value: &str) -> Result<bool, OpError> {
     Ok(true)
 }
 
+/// The value of a setting; `None` where there is none.
+pub(crate) fn get(name: &str) -> Option<String> {
+    Some(std::fs::read_to_string(path(name)).ok()?.trim().to_owned())
+}
+
 /// Is there such a setting here?
 pub(crate) fn exists(name: &str) -> bool {
     path(name).exists()

@@ -1,0 +1,84 @@
+//! Kernel settings of this network namespace: which the data plane needs, and what they were before.
+
+use std::collections::BTreeMap;
+
+use netmodel::address::Family;
+use netmodel::nft::{Engine, Layout};
+
+use crate::kernel::{OpError, sysctl};
+
+/// Every setting of the namespace as a whole that [`wanted`] may change. Those of the pods' bridge
+/// go with the bridge.
+const MACHINE: &[&str] = &[
+    "net.ipv4.ip_forward",
+    "net.ipv4.conf.all.send_redirects",
+    "net.bridge.bridge-nf-call-iptables",
+    "net.bridge.bridge-nf-call-ip6tables",
+    "net.ipv6.conf.all.forwarding",
+    "net.ipv4.vs.conntrack",
+    "net.ipv4.vs.expire_nodest_conn",
+    "net.ipv4.vs.expire_quiescent_template",
+    "net.ipv4.vs.conn_reuse_mode",
+];
+
+/// The settings as they are now, to be restored when the cluster of a machine is removed. Those of
+/// modules that are not loaded yet are left out.
+#[must_use]
+pub fn settings_now() -> BTreeMap<String, String> {
+    MACHINE.iter().filter_map(|name| Some(((*name).to_owned(), sysctl::get(name)?))).collect()
+}
+
+/// Puts the settings back to what they were. Returns the steps that failed; the others are done
+/// all the same.
+#[must_use]
+pub fn restore_settings(before: &BTreeMap<String, String>) -> Vec<OpError> {
+    before
+        .iter()
+        .filter(|(name, _)| sysctl::exists(name))
+        .filter_map(|(name, value)| sysctl::set(name, value).err())
+        .collect()
+}
+
+/// Kernel settings without which nothing works, for what this node uses.
+///
+/// `alone` says that no bridge but ours is in the namespace.
+pub(crate) fn wanted(layout: &Layout, alone: bool) -> Vec<(String, &'static str)> {
+    let mut out = vec![("net.ipv4.ip_forward".to_owned(), "1")];
+    // Two pods of one node talk through it although they are on one link, so the kernel would tell
+    // them to talk directly. They can't, and the kernel counts such advice against the limit of
+    // errors it sends to a pod: refusals would get lost. Either setting alone leaves it on.
+    for link in ["all", &*layout.bridge] {
+        out.push((format!("net.ipv4.conf.{link}.send_redirects"), "0"));
+    }
+    // With bridge netfilter, a packet from one pod to another by way of a Service is turned round
+    // inside the bridge, past the isolation of its ports, and not at all when both pods are one.
+    // Other bridges may need it (Docker's do), so it is only ours to switch off where there are
+    // none; where there are, pods' ports must not be isolated, and must be in hairpin mode.
+    if alone {
+        for kind in ["iptables", "ip6tables"] {
+            out.push((format!("net.bridge.bridge-nf-call-{kind}"), "0"));
+        }
+    }
+    // Forwarding IPv6 also means to ignore router advertisements: only where pods have IPv6.
+    if layout.pod_cidrs.iter().any(|net| Family::of(net.addr()) == Family::V6) {
+        out.push(("net.ipv6.conf.all.forwarding".to_owned(), "1"));
+    }
+    if layout.engine == Engine::Ipvs {
+        for (name, value) in [
+            // Without it, masquerading does not see what IPVS sends.
+            ("conntrack", "1"),
+            // Connections to a backend that is gone end at once.
+            ("expire_nodest_conn", "1"),
+            // So do clients' ties to one that is retired.
+            ("expire_quiescent_template", "1"),
+            // What becomes of a client's port that is used again while its last connection is
+            // still remembered: with 1 a new backend is chosen, which before Linux 5.9 cost the
+            // client a second (https://github.com/kubernetes/kubernetes/issues/93297).
+            ("conn_reuse_mode", if sysctl::kernel_is_at_least(5, 9) { "1" } else { "0" }),
+        ] {
+            out.push((format!("net.ipv4.vs.{name}"), value));
+        }
+    }
+    out.retain(|(name, _)| sysctl::exists(name));
+    out
+}
