@@ -24,6 +24,9 @@ use crate::{
 /// How long processes may take to vanish after SIGKILL.
 const VANISH: Duration = Duration::from_secs(5);
 
+/// Where containerd's shims let runc keep its state, a folder per namespace.
+const RUNC_ROOT: &str = "/run/containerd/runc";
+
 /// What a node leaves, and where.
 #[derive(Debug, Clone)]
 pub struct Leftovers {
@@ -94,6 +97,9 @@ pub async fn remove_all(leftovers: &Leftovers) -> Vec<RemoveError> {
     pod::kill_cgroup(&cgroup, VANISH).await;
     pod::remove_cgroup(&cgroup);
     errors.extend(remove_pods(leftovers).await);
+    // runc's own folder of the namespace, which shims make and nobody removes. Another containerd
+    // may have a namespace of the same name: then it is not empty and stays.
+    let _ = fs::remove_dir(PathBuf::from(RUNC_ROOT).join(namespace));
     if let Some(bridge) = &leftovers.bridge {
         let removed = async { Links::here()?.delete(bridge).await };
         errors.extend(removed.await.err().map(RemoveError::from));
