@@ -107,11 +107,8 @@ fn deployment_of_pod(pod: &Pod, view: &View) -> Option<Key> {
 
 async fn reconcile(api: &Api, view: &View, key: &Key) -> Result<Recheck, api::Error> {
     let Some(deployment) = view.deployments.get(key) else { return Ok(None) };
-    let claims = adopt::claim(&deployment, &view.replica_sets.in_namespace(&key.namespace));
-    if !claims.is_empty() {
-        for write in claims {
-            api.execute(write).await?;
-        }
+    for write in adopt::claim(&deployment, &view.replica_sets.in_namespace(&key.namespace)) {
+        api.execute(write).await?;
     }
     let sets = view.replica_sets.in_namespace(&key.namespace);
     let pods = if plan::is_recreate(&deployment) {
