@@ -2,13 +2,17 @@
 //! find the API server (upstream: `pkg/controlplane/controller/{systemnamespaces,kubernetesservice}`,
 //! `pkg/controlplane/reconcilers`).
 //!
-//! They are made through the ordinary verbs, and put right when they are wrong at a later start.
+//! They are made through the ordinary verbs, put right when they are wrong at a later start, and
+//! made again when they are deleted.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use futures::StreamExt as _;
 use ipnet::Ipv4Net;
 use resources::table;
 use serde_json::{Value, json};
+use store::{Change, WatchError};
 use thiserror::Error;
 
 use crate::api::Api;
@@ -16,6 +20,7 @@ use crate::authn::User;
 use crate::authz::MASTERS;
 use crate::http::query::Query;
 use crate::http::route::Target;
+use crate::key;
 use crate::status::ApiError;
 use crate::verbs::{Body, Call, create, update};
 
@@ -59,6 +64,32 @@ pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
         ),
     );
     endpoints.and(slice)
+}
+
+/// Makes the objects of the `kubernetes` Service again when somebody deletes them, until the store
+/// closes. Upstream looks every ten seconds; here the deletion itself says so.
+pub(crate) async fn keep_first_objects(api: Arc<Api>) {
+    let keys: Vec<String> =
+        [("services", ""), ("endpoints", ""), ("endpointslices", "discovery.k8s.io")]
+            .iter()
+            .filter_map(|(plural, group)| table::by_path(group, "v1", plural))
+            .map(|resource| key::object(resource, Some("default"), "kubernetes"))
+            .collect();
+    let after = api.store.snapshot().revision();
+    let watches: Result<Vec<store::Watch>, WatchError> =
+        keys.iter().map(|key| api.store.watch(key, after)).collect();
+    let Ok(watches) = watches else { return };
+    let mut events = futures::stream::select_all(watches);
+    // A watch that fell behind would end here; it has three keys that hardly ever change.
+    while let Some(Ok(event)) = events.next().await {
+        let ours = keys.iter().any(|key| **key == *event.key);
+        if ours
+            && matches!(event.change, Change::Delete { .. })
+            && let Err(error) = make_first_objects(&api).await
+        {
+            tracing::error!("the kubernetes Service is not restored: {error}");
+        }
+    }
 }
 
 /// The first address of the range (upstream: `ServiceIPRange`).

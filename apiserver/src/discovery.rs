@@ -37,6 +37,17 @@ pub(crate) fn version() -> Bytes {
     version.to_string().into()
 }
 
+/// The list of custom resource definitions: this server has none.
+pub(crate) fn no_definitions() -> Bytes {
+    let list = json!({
+        "kind": "CustomResourceDefinitionList",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": { "resourceVersion": "1" },
+        "items": [],
+    });
+    list.to_string().into()
+}
+
 /// The machine's architecture as Go names it.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {

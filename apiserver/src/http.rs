@@ -85,11 +85,21 @@ async fn serve(
             authz::decide_tunnel(&user, &node)?;
             stream::tunnel::open(api, &mut parts, &node)
         }
+        Route::NoDefinitions => {
+            reading(&parts.method)?;
+            Ok(reply.json(discovery::no_definitions()))
+        }
         Route::Object { verb, target } => {
             authorize(api, &user, verb, &target)?;
             let dry_run = query.dry_run()?;
+            let deprecation = target.resource.deprecation;
             let call = Call { user, target, query, dry_run };
-            object(api, verb, call, parts, body, reply).await
+            let answered = object(api, verb, call, parts, body, reply).await;
+            let mut response = answered.unwrap_or_else(|error| reply.error(&error));
+            if let Some(text) = deprecation {
+                respond::warn(&mut response, text);
+            }
+            Ok(response)
         }
     }
 }

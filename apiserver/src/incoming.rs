@@ -94,6 +94,7 @@ pub(crate) fn typed(
         fields.entry("kind").or_insert_with(|| resource.kind.into());
         fields.entry("metadata").or_insert_with(|| serde_json::json!({}));
     }
+    wire::nulls::fill(&resource.api_version(), resource.kind, &mut value);
     if let Some(mismatch) = wire::strict::mismatch(&resource.api_version(), resource.kind, &value) {
         return Err(unfit(resource, &mismatch));
     }

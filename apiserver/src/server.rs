@@ -110,7 +110,9 @@ impl Server {
     /// A listener cannot be used.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ServeError> {
         let router = crate::http::router(self.api.clone());
+        let keeper = tokio::spawn(boot::keep_first_objects(self.api.clone()));
         let served = tls::serve(self.listeners, self.tls, router, stop).await;
+        keeper.abort();
         self.api.store.clone().close().await;
         served.map_err(ServeError::Listen)
     }

@@ -80,6 +80,9 @@ pub(crate) enum ApiError {
     UnsupportedMediaType(&'static str),
     #[error("Request entity too large: limit is {0}")]
     TooLarge(usize),
+    /// A patch whose application would take too much.
+    #[error("{0}")]
+    PatchTooLarge(String),
     /// History was asked for that is gone.
     #[error("too old resource version: {asked} ({oldest})")]
     Expired { asked: u64, oldest: u64 },
@@ -191,7 +194,7 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::PatchTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Expired { .. } | Self::ContinueExpired { .. } => StatusCode::GONE,
             Self::FutureVersion { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -216,7 +219,7 @@ impl ApiError {
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
-            Self::TooLarge(_) => "RequestEntityTooLarge",
+            Self::TooLarge(_) | Self::PatchTooLarge(_) => "RequestEntityTooLarge",
             Self::Expired { .. } | Self::ContinueExpired { .. } => "Expired",
             Self::FutureVersion { .. } => "Timeout",
             Self::Unavailable(_) => "ServiceUnavailable",
@@ -281,6 +284,7 @@ impl ApiError {
             | Self::NotAcceptable(_)
             | Self::UnsupportedMediaType(_)
             | Self::TooLarge(_)
+            | Self::PatchTooLarge(_)
             | Self::Expired { .. }
             | Self::ContinueExpired { .. }
             | Self::Unavailable(_)

@@ -65,9 +65,7 @@ impl Reply {
         };
         let mut response = self.body(code, JSON, body);
         for warning in warnings {
-            if let Some(value) = warning_header(&warning) {
-                response.headers_mut().append(header::WARNING, value);
-            }
+            warn(&mut response, &warning);
         }
         Ok(response)
     }
@@ -164,6 +162,13 @@ fn compressed(body: &[u8]) -> std::io::Result<Vec<u8>> {
 fn encoded(value: &impl Serialize) -> Bytes {
     // A Status is made of strings and numbers: it always encodes.
     serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+/// Adds a text that clients print as `Warning: …`.
+pub(crate) fn warn(response: &mut Response, text: &str) {
+    if let Some(value) = warning_header(text) {
+        response.headers_mut().append(header::WARNING, value);
+    }
 }
 
 /// RFC 7234's `299 - "text"` (upstream: `k8s.io/apiserver/pkg/warning`).

@@ -81,6 +81,9 @@ pub(crate) enum Route {
     OpenApiV2,
     /// A node's offer of its services.
     Tunnel(String),
+    /// The list of custom resource definitions, of which this server has none. kubectl asks for it
+    /// when it meets a kind that discovery does not know, and would blame the list if it failed.
+    NoDefinitions,
     /// A resource of the table.
     Object { verb: Verb, target: Target },
 }
@@ -115,6 +118,9 @@ pub(crate) fn route(method: &Method, path: &str, watch: bool) -> Result<Route, A
         }
         ["apis", group, version] => {
             Ok(Route::Resources { group: (*group).into(), version: (*version).into() })
+        }
+        ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"] => {
+            Ok(Route::NoDefinitions)
         }
         ["api", version, rest @ ..] => object(method, "", version, rest, watch),
         ["apis", group, version, rest @ ..] => object(method, group, version, rest, watch),

@@ -8,6 +8,7 @@ use resources::object::Object;
 use resources::table::Resource;
 use serde_json::Value;
 use wire::decode::Format;
+use wire::patch::JsonPatchError;
 
 use crate::api::Api;
 use crate::http::query::FieldValidation;
@@ -63,8 +64,7 @@ impl Patch {
         current: &Value,
     ) -> Result<Value, ApiError> {
         match self.kind {
-            Kind::Json => wire::patch::json(current, &self.value)
-                .map_err(|e| ApiError::Unprocessable(e.to_string())),
+            Kind::Json => wire::patch::json(current, &self.value).map_err(|e| not_applied(&e)),
             Kind::Merge | Kind::Strategic if !self.value.is_object() => Err(ApiError::BadRequest(
                 format!("error decoding patch: cannot unmarshal {} into an object", self.text),
             )),
@@ -122,6 +122,18 @@ fn patched(
         )));
     }
     Ok((object, warnings))
+}
+
+/// Why a JSON patch was not applied, as the code that a client sees (upstream: `jsonPatcher`).
+fn not_applied(error: &JsonPatchError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        JsonPatchError::TooManyOperations(_) | JsonPatchError::TooMuchCopied(_) => {
+            ApiError::PatchTooLarge(text)
+        }
+        JsonPatchError::Malformed(_) => ApiError::BadRequest(text),
+        _ => ApiError::Unprocessable(text),
+    }
 }
 
 #[cfg(test)]
