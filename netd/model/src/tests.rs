@@ -3,5 +3,6 @@
 mod endpoints;
 mod properties;
 mod routes;
+mod text;
 mod walks;
 mod world;

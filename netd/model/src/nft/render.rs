@@ -133,9 +133,48 @@ fn rules(out: &mut String, ruleset: &Ruleset) {
 pub fn rule(rule: &Rule) -> String {
     // Rules of chains that serve both families have no addresses in them.
     let family = rule.family.unwrap_or(Family::V4);
-    let mut words: Vec<String> = rule.tests.iter().map(|t| test(t, family)).collect();
+    let mut words: Vec<String> = Vec::new();
+    // The table is one for both families: without this, a rule of one would see the other's packets.
+    if rule.family.is_some() && !names_address(rule) {
+        words.push(format!("meta nfproto {}", protocol(family)));
+    }
+    words.extend(rule.tests.iter().map(|t| test(t, family)));
     words.push(action(&rule.action, family));
     words.join(" ")
+}
+
+/// Is there an address in the rule? Then `nft` itself lets it see packets of that family only.
+fn names_address(rule: &Rule) -> bool {
+    let tested = rule.tests.iter().any(|test| match test {
+        Test::Source(..)
+        | Test::Destination(..)
+        | Test::NotAdmitted
+        | Test::CalledItself
+        | Test::RedirectTo(_) => true,
+        Test::Opens | Test::Marked | Test::Through(_) | Test::Translated | Test::Tcp => false,
+    });
+    let used = match rule.action {
+        Action::Lookup(_)
+        | Action::Translate(..)
+        | Action::Recall
+        | Action::LookupCalled
+        | Action::Remember(_) => true,
+        Action::Mark
+        | Action::Masquerade
+        | Action::Goto(_)
+        | Action::Reset
+        | Action::Unreachable
+        | Action::Drop => false,
+    };
+    tested || used
+}
+
+/// nft's word for a family where it is a protocol.
+fn protocol(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
 }
 
 fn test(test: &Test, family: Family) -> String {
