@@ -56,6 +56,17 @@ cluster_addresses() {
   done
 }
 
+a_client_keeps_its_pod() {
+  local protocol outcome seen
+  for protocol in tcp udp; do
+    seen=$(for _ in {1..8}; do
+      outcome=$(call pod-d $protocol 10.96.0.24:80)
+      echo "${outcome%% *}"
+    done | sort -u)
+    expect "affinity: 8 calls of pod-d get one pod, $protocol" "pod-[abc]" "$seen"
+  done
+}
+
 node_ports() {
   local host node protocol
   for node in $NODE_1 $NODE_2; do
