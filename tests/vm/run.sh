@@ -15,8 +15,9 @@ cache=${CARGO_TARGET_DIR:-$root/target}/vm
 minictl=${1:-${MINICTL_BIN:-$root/target/debug/minictl}}
 peer=${PEER_BIN:-$root/target/debug/examples/peer}
 
+VM_SHELL=${VM_SHELL:-0}
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
-TIME_LIMIT=${VM_TIME_LIMIT:-900}    # seconds until QEMU is killed
+TIME_LIMIT=900    # seconds until QEMU is killed: many times what an idle machine needs
 TOOLS=(bash ip nft ipvsadm conntrack nsenter)
 
 fail() { echo "$0: $*" >&2; exit 2; }
@@ -86,16 +87,17 @@ build_image() {
   ln -s guest/init "$image/init"
 }
 
-# Boots; the guest's last line is "vm: exit CODE".
+# Boots; the guest says its exit code in a line "vm: exit CODE". Its serial port is the only way in and out.
 boot() {
-  local log=$work/serial
-  # Its serial port is the only way in and out. timeout(1) ends QEMU, and only that, by its PID.
-  timeout --kill-after=5 "$TIME_LIMIT" qemu-system-x86_64 \
+  local log=$work/serial input=/dev/null limit=$TIME_LIMIT
+  if [ "$VM_SHELL" = 1 ]; then input=/dev/stdin limit=0; fi
+  # timeout(1) ends QEMU, and only that, by its PID.
+  timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 \
     -accel tcg,thread=multi -smp 2 -cpu max -m "$MEMORY" -nodefaults -no-reboot -nic none \
     -display none -serial stdio -kernel "$cache/kernel/vmlinuz" -initrd "$work/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off vm_shell=${VM_SHELL:-0}" |
-    tee "$log" || echo "vm: QEMU ended with ${PIPESTATUS[0]}"
-  exit "$(tr -d '\r' <"$log" | sed -n 's/^vm: exit \([0-9]*\)$/\1/p' | grep . || echo 3)"
+    -append "console=ttyS0 quiet panic=-1 mitigations=off vm_shell=$VM_SHELL" <"$input" |
+    sed -u 's/\r$//' | tee "$log" || echo "vm: QEMU ended with ${PIPESTATUS[0]}"
+  exit "$(sed -n 's/^vm: exit \([0-9]*\)$/\1/p' "$log" | grep . || echo 3)"
 }
 
 [ -x "$minictl" ] || fail "$minictl is missing: cargo build -p minictl"

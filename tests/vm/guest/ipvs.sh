@@ -46,7 +46,7 @@ seen_addresses() {
 ipvs_is_complete() {
   local node
   for node in node-1 node-2; do
-    within 20 "$node: exactly the right virtual servers, schedulers and destinations" \
+    within 30 "$node: exactly the right virtual servers, schedulers and destinations" \
       "$(wanted_servers $node)" seen_servers $node
     within 5 "$node: exactly the virtual addresses are bound" "$wanted_addresses" seen_addresses $node
   done
@@ -54,8 +54,8 @@ ipvs_is_complete() {
 
 # Nothing of netd's, and the other's untouched.
 ipvs_is_gone() {
-  within 20 "node-1: nothing is left of IPVS but somebody else's server" "$FOREIGN" seen_servers node-1
-  within 20 "node-2: nothing is left of IPVS" "" seen_servers node-2
+  within 30 "node-1: nothing is left of IPVS but somebody else's server" "$FOREIGN" seen_servers node-1
+  within 30 "node-2: nothing is left of IPVS" "" seen_servers node-2
   local node
   for node in node-1 node-2; do
     within 5 "$node: the link of virtual addresses is gone" "*does not exist*" on $node ip link show mini-ipvs0

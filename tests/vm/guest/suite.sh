@@ -126,7 +126,7 @@ gone() {
   local node count=$1 what=$2
   shift 2
   for node in node-1 node-2; do
-    within 15 "$what: out of the kernel of $node" 0 "$count" $node "$@"
+    within 30 "$what: out of the kernel of $node" 0 "$count" $node "$@"
   done
 }
 
