@@ -192,7 +192,7 @@ fn start_if_due(facts: &PodFacts<'_>, container: &Container, plan: &mut Plan) {
             if !init && !facts.policy().restarts(ended.code) {
                 return;
             }
-            backoff::restart_at(record.backoff, ended)
+            Some(backoff::restart_at(record.backoff, ended))
         }
         None => None,
     };

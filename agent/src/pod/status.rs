@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::{
     backoff,
     facts::{PodFacts, RestartPolicy, is_sidecar},
-    record::{Ended, Run, RunState},
+    record::{Run, RunState},
 };
 use crate::spec::qos_class;
 
@@ -31,10 +31,8 @@ pub(crate) fn pod_status(facts: &PodFacts<'_>, host_ip: IpAddr) -> PodStatus {
         facts.init_containers().iter().map(|c| container_status(facts, c, true)).collect();
     let phase = phase(facts, &main);
     let conditions = conditions(facts, &main, &init, phase);
-    let host_network = facts.spec().and_then(|spec| spec.host_network) == Some(true);
-    let sandbox = facts.record.sandbox.as_ref();
-    let ip = sandbox.and_then(|s| if host_network { Some(host_ip) } else { s.ip });
     let previous = facts.pod.status.clone().unwrap_or_default();
+    let ip = address(facts, host_ip).or_else(|| last_address(facts, &previous));
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions),
@@ -42,13 +40,28 @@ pub(crate) fn pod_status(facts: &PodFacts<'_>, host_ip: IpAddr) -> PodStatus {
         init_container_statuses: (!init.is_empty()).then_some(init),
         host_ip: Some(host_ip.to_string()),
         host_ips: Some(vec![HostIP { ip: host_ip.to_string() }]),
-        pod_ip: ip.map(|ip| ip.to_string()),
-        pod_ips: ip.map(|ip| vec![PodIP { ip: ip.to_string() }]),
+        pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
+        pod_ip: ip,
         qos_class: previous.qos_class.or_else(|| Some(qos_class(facts.pod).to_owned())),
         start_time: previous.start_time.or(Some(Time(facts.record.seen))),
         observed_generation: facts.pod.metadata.generation,
         ..PodStatus::default()
     }
+}
+
+/// The address of a pod whose sandbox stands.
+fn address(facts: &PodFacts<'_>, host_ip: IpAddr) -> Option<String> {
+    let host_network = facts.spec().and_then(|spec| spec.host_network) == Some(true);
+    let sandbox = facts.record.sandbox.as_ref();
+    let ip = sandbox.and_then(|s| if host_network { Some(host_ip) } else { s.ip });
+    ip.map(|ip| ip.to_string())
+}
+
+/// The address that a pod had when it ended: its status keeps it, though another pod may get it by
+/// now. A pod that is to run again waits for a new one. Upstream: `pleg/generic.go` (`getPodIPs`).
+fn last_address(facts: &PodFacts<'_>, previous: &PodStatus) -> Option<String> {
+    let over = facts.is_finished() || facts.is_terminating();
+    previous.pod_ip.clone().filter(|_| over)
 }
 
 /// The merge patch that makes the API's status this one. It names the pod's identity, so that it
@@ -116,22 +129,16 @@ fn container_state(facts: &PodFacts<'_>, container: &Container, init: bool) -> C
                 } else {
                     facts.policy().restarts(ended.code)
                 };
-            match backoff::restart_at(record.backoff, ended).filter(|at| *at > facts.now) {
-                Some(at) if restarts => crash_loop(facts, container, ended, at),
+            let waits = restarts && backoff::restart_at(record.backoff, ended) > facts.now;
+            match backoff::crash_loop_seconds(record.backoff, ended) {
+                Some(pause) if waits => {
+                    let message = crash_loop_message(facts, &container.name, pause);
+                    waiting("CrashLoopBackOff", Some(message))
+                }
                 _ => terminated_state_of(record.current()),
             }
         }
     }
-}
-
-fn crash_loop(
-    facts: &PodFacts<'_>,
-    container: &Container,
-    ended: &Ended,
-    at: Timestamp,
-) -> ContainerState {
-    let pause = at.duration_since(ended.finished).as_secs();
-    waiting("CrashLoopBackOff", Some(crash_loop_message(facts, &container.name, pause)))
 }
 
 /// kubelet's words for the pause before a restart.

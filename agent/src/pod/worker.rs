@@ -80,8 +80,8 @@ pub(super) struct Worker {
     sandbox_trouble: Option<Trouble>,
     news: mpsc::Receiver<News>,
     teller: mpsc::Sender<News>,
-    /// Per running container: ends its probes when dropped.
-    probes: BTreeMap<String, DropGuard>,
+    /// Per running container: its probes, each of which ends when its guard is dropped.
+    probes: BTreeMap<String, Vec<(Kind, DropGuard)>>,
     reporter: Reporter,
     reported: Option<PodStatus>,
     /// Changes when containerd gets an image.
@@ -286,6 +286,8 @@ impl Worker {
         match (kind, finding.verdict) {
             (_, None) => {}
             (Kind::Readiness, Some(verdict)) => live.ready = verdict == Verdict::Good,
+            // What is being stopped is not asked any more whether it lives.
+            (Kind::Startup, Some(_)) if live.stopping.is_some() => {}
             (Kind::Startup, Some(Verdict::Good)) => {
                 live.started = true;
                 self.start_probes(&spec);
@@ -424,7 +426,7 @@ fn with_conditions_of(ours: &PodStatus, theirs: &PodStatus) -> PodStatus {
     merged
 }
 
-/// A token whose guard ends a container's probes.
+/// A token whose guard ends a probe.
 fn probe_guard() -> (CancellationToken, DropGuard) {
     let token = CancellationToken::new();
     (token.clone(), token.drop_guard())

@@ -1,7 +1,7 @@
 //! The calls of the API server: exec, attach, logs, port-forward. Each is thin: find the run, hand
 //! over to [`crate::streams`] or [`crate::log`], turn the outcome into frames.
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{io, path::PathBuf, pin::Pin, sync::Arc};
 
 use jiff::Timestamp;
 use proto::v1::{
@@ -104,6 +104,9 @@ impl Node for NodeService {
         let attachment =
             Attachment::join(&self.containerd, &run.id, &run.io, start.stdin, once).await;
         let attachment = attachment.map_err(|error| {
+            if has_just_ended(&error) {
+                return pod.not_running(&target.container);
+            }
             Status::failed_precondition(format!("cannot attach to the container: {error}"))
         })?;
         let (frames, output) = mpsc::channel(16);
@@ -191,6 +194,12 @@ impl NodeService {
             }
         })
     }
+}
+
+/// Whether a container's streams cannot be joined because nobody holds their other ends: it has
+/// ended, though the record does not tell yet.
+fn has_just_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// A shell's codes for a command that is missing (127) or cannot be run (126).
@@ -362,4 +371,21 @@ async fn pump_forward(
     outward.await;
     // The pod's side is over; whatever the client still sends would reach nobody.
     inward.abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Feed;
+
+    #[tokio::test]
+    async fn a_feed_that_nobody_serves_any_more_is_the_end_of_its_container() {
+        let io = tempfile::tempdir().unwrap();
+        assert!(has_just_ended(&Feed::connect(io.path()).await.unwrap_err()), "no socket");
+        let listener = std::os::unix::net::UnixListener::bind(io.path().join("feed.sock")).unwrap();
+        Feed::connect(io.path()).await.unwrap();
+        drop(listener);
+        assert!(has_just_ended(&Feed::connect(io.path()).await.unwrap_err()), "nobody listens");
+        assert!(!has_just_ended(&io::ErrorKind::PermissionDenied.into()));
+    }
 }

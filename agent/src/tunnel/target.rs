@@ -78,9 +78,14 @@ impl FoundPod {
         if run.running {
             return Ok(run);
         }
+        Err(self.not_running(container))
+    }
+
+    /// The answer to who wants a running container of one that has ended.
+    pub(super) fn not_running(&self, container: &str) -> Status {
         let pod = &self.record.name;
         let message = format!("container {container:?} in pod {pod:?} is not running");
-        Err(Status::failed_precondition(message))
+        Status::failed_precondition(message)
     }
 }
 

@@ -83,7 +83,7 @@ fn a_failing_container_restarts_with_a_growing_pause() {
             })
             .await;
         let container = container(&status);
-        assert_eq!(container["restartCount"], 1, "the first restart is at once");
+        assert_eq!(container["restartCount"], 1, "the first restart comes without a pause");
         let last = &container["lastState"]["terminated"];
         assert_eq!(last["exitCode"], 3);
         assert_eq!(last["reason"], "Error");
@@ -102,7 +102,7 @@ fn a_failing_container_restarts_with_a_growing_pause() {
 }
 
 #[test]
-fn a_pod_that_has_done_its_work_succeeds_and_gives_its_address_back() {
+fn a_pod_that_has_done_its_work_succeeds_and_keeps_its_address_in_its_status() {
     on_a_node(async |bed| {
         bed.create_shell("job", "exit 0", "Never");
         let status = bed.until_phase("job", "Succeeded").await;
@@ -110,8 +110,17 @@ fn a_pod_that_has_done_its_work_succeeds_and_gives_its_address_back() {
         bed.create_shell("fail", "exit 4", "Never");
         let status = bed.until_phase("fail", "Failed").await;
         assert_eq!(container(&status)["state"]["terminated"]["exitCode"], 4);
-        let address_is_back = |pod: Option<&Value>| pod?["status"]["podIP"].is_null().then_some(());
-        bed.api.until(&Bed::path("fail"), address_is_back).await;
+        let without_sandbox = |pod: Option<&Value>| {
+            let status = &pod?["status"];
+            let conditions = status["conditions"].as_array()?;
+            let gone = |condition: &Value| {
+                condition["type"] == "PodReadyToStartContainers" && condition["status"] == "False"
+            };
+            conditions.iter().any(gone).then(|| status.clone())
+        };
+        let status = bed.api.until(&Bed::path("fail"), without_sandbox).await;
+        let address = status["podIP"].as_str().unwrap();
+        assert_eq!(status["podIPs"][0]["ip"], address);
     });
 }
 
@@ -140,6 +149,39 @@ fn deletion_is_graceful_and_then_complete() {
         let children = std::fs::read_dir(memory).into_iter().flatten().flatten();
         let left: Vec<_> = children.filter(|e| e.path().is_dir()).map(|e| e.path()).collect();
         assert!(left.is_empty(), "{left:?}");
+    });
+}
+
+#[test]
+fn a_pod_that_is_going_is_as_ready_as_its_containers() {
+    on_a_node(async |bed| {
+        let script = "trap 'echo > /tmp/draining' TERM; while :; do sleep 0.05; done";
+        let probed = json!({"exec": {"command": ["sh", "-c", "[ ! -e /tmp/draining ]"]},
+            "periodSeconds": 1, "failureThreshold": 1});
+        let shell = ["sh", "-c", script];
+        bed.create_pod(
+            "web",
+            json!({"containers": [
+                {"name": "a", "image": "busybox", "command": shell},
+                {"name": "b", "image": "busybox", "command": shell, "readinessProbe": probed},
+            ]}),
+        );
+        bed.until_ready("web").await;
+        bed.delete_pod("web", 6);
+        // Only a probe that goes on while the pod is going can find out.
+        bed.api
+            .until(&Bed::path("web"), |pod| {
+                let containers = &pod?["status"]["containerStatuses"];
+                assert!(pod?["metadata"]["deletionTimestamp"].is_string());
+                let runs = |place: usize| containers[place]["state"]["running"].is_object();
+                assert!(
+                    containers[0]["ready"] == true || !runs(0),
+                    "no probe denies it: {containers}"
+                );
+                (runs(0) && runs(1) && containers[1]["ready"] == false).then_some(())
+            })
+            .await;
+        bed.until_gone("web").await;
     });
 }
 

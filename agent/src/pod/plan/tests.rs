@@ -98,6 +98,14 @@ fn the_restart_policy_decides_what_runs_again() {
 }
 
 #[test]
+fn the_first_restart_leaves_a_moment_for_a_deletion() {
+    let just_ended = Fixture::single("Always").with_sandbox().ended("c", 0, 1000);
+    assert_eq!(plan(&just_ended.facts()), Plan { steps: vec![], wake: Some(at(1001)) });
+    let deleted = just_ended.deleted(30);
+    assert_eq!(steps(&deleted), [Step::TearDown, Step::Finish]);
+}
+
+#[test]
 fn a_crash_loop_waits_for_its_pause() {
     let mut fixture = Fixture::single("Always").with_sandbox().ended("c", 1, 995);
     fixture.record.containers.get_mut("c").unwrap().backoff =

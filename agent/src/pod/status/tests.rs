@@ -83,6 +83,39 @@ fn a_crash_loop_shows_its_pause_and_the_last_end() {
 }
 
 #[test]
+fn before_its_first_restart_a_container_shows_its_end() {
+    let fixture = Fixture::single("Always").with_sandbox().ended("c", 3, 1000);
+    let status = status(&fixture);
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    assert_eq!(state_of(&status, 0).terminated.unwrap().exit_code, 3);
+}
+
+#[test]
+fn a_pod_that_is_going_is_ready_until_its_containers_end() {
+    let mut fixture = Fixture::single("Always").with_sandbox().running("c").deleted(30);
+    fixture.live("c").stopping = Some(std::time::Duration::from_secs(30));
+    let serving = status(&fixture);
+    assert!(holds(&serving, "Ready") && serving.container_statuses.unwrap()[0].ready);
+    let ended = status(&fixture.ended("c", 0, 1000));
+    assert!(!holds(&ended, "Ready") && !ended.container_statuses.unwrap()[0].ready);
+}
+
+#[test]
+fn a_pod_at_its_end_keeps_the_address_it_had() {
+    let mut fixture = Fixture::single("Never").with_sandbox().ended("c", 1, 990);
+    fixture.pod.status = Some(status(&fixture));
+    fixture.record.sandbox = None;
+    let failed = status(&fixture);
+    assert_eq!(failed.pod_ip.as_deref(), Some("10.244.1.2"));
+    assert_eq!(failed.pod_ips, Some(vec![PodIP { ip: "10.244.1.2".into() }]));
+    // One that is to run again will have another one.
+    let mut again = Fixture::single("Always").with_sandbox().ended("c", 1, 990);
+    again.pod.status = Some(status(&again));
+    again.record.sandbox = None;
+    assert_eq!(status(&again).pod_ip, None);
+}
+
+#[test]
 fn a_restarted_container_counts_and_tells_its_last_end() {
     let fixture = Fixture::single("Always").with_sandbox().ended("c", 1, 990).running("c");
     let container = status(&fixture).container_statuses.unwrap().remove(0);

@@ -34,13 +34,15 @@ impl Worker {
         let kinds: &[Kind] =
             if started { &[Kind::Readiness, Kind::Liveness] } else { &[Kind::Startup] };
         let Some(place) = self.place(container) else { return };
-        let (token, guard) = probe_guard();
+        let mut guards = Vec::new();
         for kind in kinds {
             let Some(probe) = kind.of(container).cloned() else { continue };
+            let (token, guard) = probe_guard();
+            guards.push((*kind, guard));
             let (findings, mut found) = mpsc::channel(8);
             let watching =
                 probe::watch(*kind, probe, place.clone(), self.folder.file("io"), findings);
-            let (teller, token) = (self.teller.clone(), token.clone());
+            let teller = self.teller.clone();
             let (name, id) = (container.name.clone(), place.id.clone());
             tokio::spawn(async move {
                 let tell = async {
@@ -55,7 +57,7 @@ impl Worker {
                 token.run_until_cancelled(async { tokio::join!(watching, tell) }).await;
             });
         }
-        self.probes.insert(container.name.clone(), guard);
+        self.probes.insert(container.name.clone(), guards);
     }
 
     fn place(&self, container: &Container) -> Option<Place> {
@@ -85,10 +87,12 @@ impl Worker {
         let spec = self.spec_or_name(name);
         let Some(place) = self.place(&spec) else { return };
         self.event(name, Severity::Normal, "Killing", message);
-        self.probes.remove(name);
+        // Until its end a container serves: it is as ready as its readiness probe says, and without
+        // one it is ready. Upstream: `prober/prober_manager.go` (`StopLivenessAndStartup`).
+        let probes = self.probes.get_mut(name);
+        probes.into_iter().for_each(|probes| probes.retain(|(kind, _)| *kind == Kind::Readiness));
         let live = self.live.entry(name.to_owned()).or_default();
         let again = live.stopping.replace(grace).is_some();
-        live.ready = false;
         let hooks = spec.lifecycle.clone().unwrap_or_default();
         let signal = self.stop_signal(hooks.stop_signal.as_deref(), &place.id).await;
         let (recorder, pod) = (self.host.recorder.clone(), self.pod.clone());
