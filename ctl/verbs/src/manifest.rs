@@ -158,7 +158,11 @@ pub(crate) fn parse(origin: &str, text: &[u8]) -> Result<Vec<Manifest>, Error> {
         let options = serde_saphyr::options! { legacy_octal_numbers: true };
         let value: Value = serde_saphyr::from_str_with_options(&padded, options).map_err(|e| {
             let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
-            at(line, column, yaml_cause(&e))
+            let cause = yaml_cause(&e);
+            match tab_in_indentation(&padded, line).filter(|_| speaks_of_tabs(&cause)) {
+                Some((line, column)) => at(line, column, TAB.to_owned()),
+                None => at(line, column, cause),
+            }
         })?;
         if !value.is_null() {
             flatten(origin, value, &mut found)?;
@@ -191,6 +195,23 @@ fn yaml_cause(error: &serde_saphyr::Error) -> String {
         None => first,
     };
     first.split(" at line ").next().unwrap_or(first).to_owned()
+}
+
+const TAB: &str = "a tab is used for indentation; YAML allows only spaces";
+
+fn speaks_of_tabs(cause: &str) -> bool {
+    cause.split(|c: char| !c.is_alphanumeric()).any(|word| matches!(word, "tab" | "tabs"))
+}
+
+/// Line and column of the first tab before a line's content, at or after a line. The parser names
+/// the line that it was reading, and that may be the one before.
+fn tab_in_indentation(text: &str, from: u64) -> Option<(u64, u64)> {
+    let mut lines = (1..).zip(text.lines()).skip_while(|(number, _)| *number < from);
+    lines.find_map(|(number, line)| {
+        let indentation = line.len() - line.trim_start().len();
+        let column = line[..indentation].find('\t')?;
+        Some((number, column as u64 + 1))
+    })
 }
 
 struct Document {

@@ -38,8 +38,22 @@ fn json_files_and_json_streams() {
 
 #[test]
 fn a_tab_is_found_in_its_line_of_the_file() {
-    let (line, _) = place("kind: A\n---\nkind: B\nspec:\n\tports: 1\n");
-    assert_eq!(line, 5);
+    let cases = [
+        ("kind: A\n---\nkind: B\nspec:\n\tports: 1\n", 5),
+        // The parser itself blames the line before these.
+        ("apiVersion: v1\n\tkind: Pod\n", 2),
+        ("spec:\n  ports:\n  - port: 80\n  \ttargetPort: 80\n", 4),
+    ];
+    for (text, line) in cases {
+        let says = "a tab is used for indentation; YAML allows only spaces".to_owned();
+        assert_eq!(place(text), (line, says), "{text:?}");
+    }
+}
+
+#[test]
+fn a_tab_that_is_no_indentation_is_not_blamed() {
+    let (line, detail) = place("a: |\n  text\n  \ttext\nb: [\n");
+    assert_eq!((line, detail.as_str()), (4, "unclosed bracket '['"));
 }
 
 #[test]
