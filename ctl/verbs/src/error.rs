@@ -25,6 +25,15 @@ pub enum Error {
     /// No kubeconfig anywhere.
     #[error("no cluster found: start one with \"minictl lab up\" (or set KUBECONFIG)")]
     NoCluster,
+    /// A kubeconfig cannot be read.
+    #[error("read kubeconfig {}", path.display())]
+    ReadKubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// A kubeconfig cannot be used.
     #[error("kubeconfig {}", path.display())]
     Kubeconfig {
@@ -196,6 +205,17 @@ impl Status {
 }
 
 impl Error {
+    /// What is wrong with a kubeconfig. A file that cannot be read is named once: the library's
+    /// sentence has the path, too.
+    pub(crate) fn kubeconfig(path: PathBuf, source: kube::config::KubeconfigError) -> Self {
+        match source {
+            kube::config::KubeconfigError::ReadConfig(source, path) => {
+                Error::ReadKubeconfig { path, source }
+            }
+            source => Error::Kubeconfig { path, source: Box::new(source) },
+        }
+    }
+
     /// A refusal with `error: ` before it.
     pub(crate) fn refused(text: impl Into<String>) -> Self {
         Error::Refused(text.into())
@@ -351,6 +371,16 @@ mod tests {
             e.in_source("creating", "svc.yaml").report(),
             "Error from server (AlreadyExists): error when creating \"svc.yaml\": services \"a\" \
              already exists"
+        );
+    }
+
+    #[test]
+    fn a_missing_kubeconfig_is_named_once() {
+        let path = std::path::Path::new("/nonexistent/config");
+        let source = kube::config::Kubeconfig::read_from(path).unwrap_err();
+        assert_eq!(
+            Error::kubeconfig(path.to_owned(), source).report(),
+            "error: read kubeconfig /nonexistent/config: No such file or directory (os error 2)"
         );
     }
 

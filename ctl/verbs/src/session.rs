@@ -64,7 +64,7 @@ impl Settings {
     pub(crate) fn load(globals: &Globals, lab: Option<PathBuf>) -> Result<Self, Error> {
         let read = |path: PathBuf| match Kubeconfig::read_from(&path) {
             Ok(config) => Ok((Some(config), Some(path))),
-            Err(source) => Err(Error::Kubeconfig { path, source: Box::new(source) }),
+            Err(source) => Err(Error::kubeconfig(path, source)),
         };
         let home = std::env::var_os("HOME").map(|h| Path::new(&h).join(".kube/config"));
         let (kubeconfig, path) = if let Some(path) = &globals.kubeconfig {
@@ -73,7 +73,7 @@ impl Settings {
             let path = PathBuf::from(list);
             match Kubeconfig::from_env() {
                 Ok(config) => (config, Some(path)),
-                Err(source) => return Err(Error::Kubeconfig { path, source: Box::new(source) }),
+                Err(source) => return Err(Error::kubeconfig(path, source)),
             }
         } else if let Some(path) = lab {
             read(path)?
@@ -119,10 +119,7 @@ impl Settings {
         let mut config = match (&self.kubeconfig, &self.server) {
             (Some(k), _) => Config::from_custom_kubeconfig(k.clone(), &self.options)
                 .await
-                .map_err(|source| Error::Kubeconfig {
-                    path: self.path.clone().unwrap_or_default(),
-                    source: Box::new(source),
-                })?,
+                .map_err(|e| Error::kubeconfig(self.path.clone().unwrap_or_default(), e))?,
             (None, Some(url)) => Config::new(parse_server(url)?),
             (None, None) => return Err(Error::NoCluster),
         };
