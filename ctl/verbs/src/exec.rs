@@ -3,8 +3,10 @@
 //! Upstream: `kubectl/pkg/cmd/exec/exec.go`, `kubectl/pkg/cmd/attach/attach.go`.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::Resource;
 use kube::api::AttachParams;
+use kube::client::Connection;
+use kube::core::request;
 
 use crate::context::Context;
 use crate::error::{Error, Status};
@@ -77,14 +79,10 @@ impl Exec {
         refuse_completed(&pod, "exec into")?;
         let container = choose(ctx, &pod, self.container.as_deref(), self.quiet)?;
         let wiring = Wiring::possible(self.stdin, self.tty, ctx.io);
-        let session = ctx.session().await?;
-        let api = api(&session.client, &pod);
         let name = pod.metadata.name.as_deref().unwrap_or("");
-        let process = api
-            .exec(name, self.command.iter().map(String::as_str), &parameters(wiring, &container))
-            .await
-            .map_err(refused)?;
-        stream::pump(ctx.io, process, wiring).await?.report(ctx.io)
+        let request = requests(&pod).exec(name, &self.command, &parameters(wiring, &container));
+        let connection = connect(ctx, request).await?;
+        stream::pump(ctx.io, connection, wiring).await?.report(ctx.io)
     }
 }
 
@@ -118,16 +116,13 @@ pub(crate) async fn attach(
         // A container with a terminal has one output channel, wanted or not.
         (_, tty) => Wiring { tty, ..wiring },
     };
-    let session = ctx.session().await?;
     let name = pod.metadata.name.as_deref().unwrap_or("");
-    let process = api(&session.client, pod)
-        .attach(name, &parameters(wiring, container))
-        .await
-        .map_err(refused)?;
+    let request = requests(pod).attach(name, &parameters(wiring, container));
+    let connection = connect(ctx, request).await?;
     if !quiet {
         ctx.io.warn(PROMPT_HINT);
     }
-    let end = stream::pump(ctx.io, process, wiring).await?;
+    let end = stream::pump(ctx.io, connection, wiring).await?;
     let restarts = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Always");
     if wiring.has_keys(ctx.io) && restarts && !quiet {
         ctx.io.say(format_args!(
@@ -170,8 +165,17 @@ fn refuse_completed(pod: &Pod, action: &str) -> Result<(), Error> {
     }
 }
 
-fn api(client: &kube::Client, pod: &Pod) -> Api<Pod> {
-    Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or("default"))
+fn requests(pod: &Pod) -> kube::core::Request {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    kube::core::Request::new(Pod::url_path(&(), Some(namespace)))
+}
+
+async fn connect(
+    ctx: &mut Context<'_>,
+    request: Result<http::Request<Vec<u8>>, request::Error>,
+) -> Result<Connection, Error> {
+    let request = request.map_err(|e| refused(kube::Error::BuildRequest(e)))?;
+    ctx.session().await?.client.connect(request).await.map_err(refused)
 }
 
 /// A terminal carries both outputs on one channel.
@@ -182,9 +186,6 @@ fn parameters(wiring: Wiring, container: &str) -> AttachParams {
         .stderr(!wiring.tty)
         .tty(wiring.tty)
         .container(container)
-        .max_stdout_buf_size(64 * 1024)
-        .max_stderr_buf_size(64 * 1024)
-        .max_stdin_buf_size(64 * 1024)
 }
 
 /// The server's refusal of an upgrade, as its `Status` says it.

@@ -115,11 +115,13 @@ impl Run {
         }
         if attach {
             let result = self.attached(ctx, &objects[0], interrupts).await;
-            if self.rm {
-                let removed = remove(ctx, &objects).await;
-                return result.and_then(|code| removed.map(|()| code));
+            let removed = if self.rm { self.remove(ctx, &objects).await } else { Ok(()) };
+            // How the pod ended is said last, as upstream's error is printed after its removal.
+            let ended = result?;
+            if let Some(sentence) = ended.sentence {
+                ctx.io.warn(sentence);
             }
-            return result;
+            return removed.map(|()| ended.code);
         }
         print_objects(ctx, &self.output, &objects)?;
         failure.map_or(Ok(0), Err)
@@ -234,13 +236,13 @@ impl Run {
         ctx: &mut Context<'_>,
         created: &Value,
         interrupts: Option<Interrupts>,
-    ) -> Result<i32, Error> {
+    ) -> Result<Ended, Error> {
         let limit = crate::duration::parse_timeout(&self.pod_running_timeout)?;
         let pod = match interrupts {
             None => started(ctx, created, limit).await?,
             Some(mut interrupts) => tokio::select! {
                 pod = started(ctx, created, limit) => pod?,
-                code = interrupts.next() => return Ok(code),
+                code = interrupts.next() => return Ok(Ended::with(code)),
             },
         };
         let container = text(created, "/spec/containers/0/name").to_owned();
@@ -249,10 +251,10 @@ impl Run {
         } else {
             let wiring = Wiring::possible(self.stdin, self.tty, ctx.io);
             match exec::attach(ctx, &pod, &container, wiring, self.quiet).await {
-                Ok(End::Interrupted(code)) => return Ok(code),
+                Ok(End::Interrupted(code)) => return Ok(Ended::with(code)),
                 Ok(End::Exit(0)) => {}
                 // A node that knows the exit code of an attached container tells it here.
-                Ok(End::Exit(code)) if self.restart == "Always" => return Ok(code),
+                Ok(End::Exit(code)) if self.restart == "Always" => return Ok(Ended::with(code)),
                 Ok(End::Exit(_)) => {}
                 Ok(End::Failed(message)) => self.fall_back(ctx, &pod, &container, &message).await?,
                 Err(e @ Error::Output(_)) => return Err(e),
@@ -260,10 +262,31 @@ impl Run {
             }
         }
         if self.restart == "Always" || self.leave_stdin_open {
-            return Ok(0);
+            return Ok(Ended::default());
         }
         let success_only = self.restart == "OnFailure";
         exit_code(ctx, created, limit, success_only).await
+    }
+
+    /// Removes what was created; what is gone already is no failure.
+    async fn remove(&self, ctx: &mut Context<'_>, objects: &[Value]) -> Result<(), Error> {
+        let mut errors = Vec::new();
+        for object in objects {
+            let namespace = text(object, "/metadata/namespace");
+            let name = text(object, "/metadata/name");
+            let kind = text(object, "/kind").to_lowercase();
+            let path = format!("/api/v1/namespaces/{}/{kind}s/{}", encode(namespace), encode(name));
+            let call = Call::delete(path, &json!({"propagationPolicy": "Background"}));
+            match ctx.call(&call).await {
+                Ok(_) if self.quiet => {}
+                Ok(_) => ctx
+                    .io
+                    .say(format_args!("{kind} {name:?} deleted from {namespace} namespace"))?,
+                Err(e) if e.is_not_found() => {}
+                Err(e) => errors.push(e),
+            }
+        }
+        Error::all(errors)
     }
 
     /// A container that ended before the attach reached it has left its output in the log.
@@ -333,13 +356,27 @@ async fn started(
         .ok_or_else(|| Error::refused("timed out waiting for the condition"))
 }
 
+/// How an attached pod ended.
+#[derive(Debug, Default)]
+struct Ended {
+    code: i32,
+    /// What is said of it, if it failed.
+    sentence: Option<String>,
+}
+
+impl Ended {
+    fn with(code: i32) -> Self {
+        Ended { code, sentence: None }
+    }
+}
+
 /// Waits for the pod's end and gives its container's exit code.
 async fn exit_code(
     ctx: &mut Context<'_>,
     created: &Value,
     limit: Option<Duration>,
     success_only: bool,
-) -> Result<i32, Error> {
+) -> Result<Ended, Error> {
     let (namespace, name) = (text(created, "/metadata/namespace"), text(created, "/metadata/name"));
     let look = |_: &mut Context<'_>, object: Option<&Value>| {
         let Some(object) = object else {
@@ -355,7 +392,7 @@ async fn exit_code(
     let ended = watch::until(ctx, &pods_resource(), namespace, name, limit, look).await?;
     let ended = ended.ok_or_else(|| Error::refused("timed out waiting for the condition"))?;
     if text(&ended, "/status/phase") == "Succeeded" {
-        return Ok(0);
+        return Ok(Ended::default());
     }
     let state = ended.pointer("/status/containerStatuses/0/state/terminated");
     let code = state.and_then(|s| s.get("exitCode")).and_then(Value::as_i64).unwrap_or(0);
@@ -366,8 +403,8 @@ async fn exit_code(
         Ok(code) => {
             let reason = state.map_or("", |s| text(s, "/reason"));
             let message = state.map_or("", |s| text(s, "/message"));
-            ctx.io.warn(format_args!("pod {namespace}/{name} terminated ({reason})\n{message}"));
-            Ok(code)
+            let sentence = format!("pod {namespace}/{name} terminated ({reason})\n{message}");
+            Ok(Ended { code, sentence: Some(sentence.trim_end().to_owned()) })
         }
     }
 }
@@ -379,26 +416,6 @@ async fn print_log(ctx: &mut Context<'_>, pod: &Pod, container: &str) -> Result<
     let call = Call::get(path).accept("*/*").query("container", container);
     let log = ctx.call(&call).await?;
     ctx.io.bytes(&log)
-}
-
-/// Removes what was created; what is gone already is no failure.
-async fn remove(ctx: &mut Context<'_>, objects: &[Value]) -> Result<(), Error> {
-    let mut errors = Vec::new();
-    for object in objects {
-        let namespace = text(object, "/metadata/namespace");
-        let name = text(object, "/metadata/name");
-        let kind = text(object, "/kind").to_lowercase();
-        let path = format!("/api/v1/namespaces/{}/{kind}s/{}", encode(namespace), encode(name));
-        let call = Call::delete(path, &json!({"propagationPolicy": "Background"}));
-        match ctx.call(&call).await {
-            Ok(_) => {
-                ctx.io.say(format_args!("{kind} {name:?} deleted from {namespace} namespace"))?
-            }
-            Err(e) if e.is_not_found() => {}
-            Err(e) => errors.push(e),
-        }
-    }
-    Error::all(errors)
 }
 
 fn print_objects(ctx: &mut Context<'_>, output: &Output, objects: &[Value]) -> Result<(), Error> {

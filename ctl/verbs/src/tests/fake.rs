@@ -187,7 +187,12 @@ async fn answer(State(script): State<Shared>, request: Request) -> Response {
     if parts.headers.contains_key("upgrade") {
         record(&script, &line, content_type, Value::Null);
         let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.unwrap();
-        return upgrade.protocols(["v5.channel.k8s.io"]).on_upgrade(container);
+        let upgrade = upgrade.protocols(["v5.channel.k8s.io"]);
+        return match line {
+            line if line.contains("command=deaf") => upgrade.on_upgrade(deaf),
+            line if line.contains("command=yes") => upgrade.on_upgrade(yes),
+            _ => upgrade.on_upgrade(container),
+        };
     }
     let body = to_bytes(body, usize::MAX).await.unwrap();
     record(&script, &line, content_type, serde_json::from_slice(&body).unwrap_or(Value::Null));
@@ -210,25 +215,42 @@ fn record(script: &Shared, line: &str, content_type: String, body: Value) {
     script.lock().unwrap().seen.push(seen);
 }
 
+fn on_channel(channel: u8, text: &str) -> Message {
+    Message::Binary([&[channel], text.as_bytes()].concat().into())
+}
+
+/// A command that reads nothing, and writes more than a connection holds on its way.
+async fn deaf(mut socket: axum::extract::ws::WebSocket) {
+    let piece = "x".repeat(1_000_000);
+    for _ in 0..20 {
+        socket.send(on_channel(1, &piece)).await.unwrap();
+    }
+    socket.send(on_channel(3, &json!({"status": "Success"}).to_string())).await.unwrap();
+    std::future::pending().await
+}
+
+/// A command that never stops writing.
+async fn yes(mut socket: axum::extract::ws::WebSocket) {
+    while socket.send(on_channel(1, "y\n")).await.is_ok() {}
+}
+
 /// A container that greets on both outputs, repeats its input until that ends, and exits with 7.
 async fn container(mut socket: axum::extract::ws::WebSocket) {
-    let send =
-        |channel: u8, text: &str| Message::Binary([&[channel], text.as_bytes()].concat().into());
-    socket.send(send(1, "out\n")).await.unwrap();
-    socket.send(send(2, "err\n")).await.unwrap();
+    socket.send(on_channel(1, "out\n")).await.unwrap();
+    socket.send(on_channel(2, "err\n")).await.unwrap();
     while let Some(Ok(message)) = socket.recv().await {
         let Message::Binary(bytes) = message else { continue };
         match (bytes.first(), bytes.get(1)) {
             (Some(255), Some(0)) => break,
             (Some(0), _) => {
                 let text = String::from_utf8_lossy(&bytes[1..]).into_owned();
-                socket.send(send(1, &text)).await.unwrap();
+                socket.send(on_channel(1, &text)).await.unwrap();
             }
             _ => {}
         }
     }
     let status = json!({"status": "Failure", "reason": "NonZeroExitCode", "details":
         {"causes": [{"reason": "ExitCode", "message": "7"}]}});
-    let _ = socket.send(send(3, &status.to_string())).await;
+    let _ = socket.send(on_channel(3, &status.to_string())).await;
     let _ = socket.send(Message::Close(None)).await;
 }

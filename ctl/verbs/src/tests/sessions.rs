@@ -3,6 +3,10 @@
 use serde_json::{Value, json};
 
 use super::fake::Fake;
+use crate::Io;
+
+/// Far more than any of these sessions takes; without a limit, one that hangs would not fail.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -26,6 +30,41 @@ async fn exec_keeps_outputs_apart_ends_its_input_and_gives_the_exit_code() {
     {
         assert!(line.contains(part), "{part} is not in {line}");
     }
+}
+
+#[tokio::test]
+async fn exec_ends_with_its_command_though_input_is_left() {
+    let fake = Fake::start().await.on(&format!("GET {PODS}/b"), pod("Running"));
+    let input = "x".repeat(20_000_000);
+    let done = fake.run_with("exec -i b -- deaf", &input);
+    let done = tokio::time::timeout(LIMIT, done).await.expect("exec waits for its input's reader");
+    assert_eq!((done.code, done.out.len(), done.err.as_str()), (0, 20_000_000, ""));
+}
+
+/// An output whose reader has left.
+struct Closed;
+
+impl std::io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn exec_ends_when_the_reader_of_its_output_leaves() {
+    let fake = Fake::start().await.on(&format!("GET {PODS}/b"), pod("Running"));
+    let mut io = Io {
+        out: Box::new(Closed),
+        err: Box::new(std::io::sink()),
+        input: Box::new(tokio::io::empty()),
+        interactive: false,
+    };
+    let done = tokio::time::timeout(LIMIT, fake.run_on("exec b -- yes", &mut io)).await;
+    assert_eq!(done.expect("exec waits for its other output").unwrap(), 0);
 }
 
 #[tokio::test]
@@ -63,7 +102,7 @@ async fn run_rm_attaches_gives_the_exit_code_and_deletes() {
     assert_eq!(done.code, 7, "{}", done.err);
     assert_eq!(done.out, "out\nhellopod \"b\" deleted from default namespace\n");
     assert!(done.err.contains("If you don't see a command prompt, try pressing enter."));
-    assert!(done.err.contains("pod default/b terminated (Error)"), "{}", done.err);
+    assert!(done.err.ends_with("\npod default/b terminated (Error)\n"), "{}", done.err);
     assert!(fake.lines().iter().any(|l| l.contains("/attach?")));
 }
 
