@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
+use hyper::rt::Timer;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -40,6 +41,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How often an idle HTTP/2 client is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How long an HTTP/1.1 connection may wait for a request. Clients keep idle connections for 90 s
+/// (Go's `http.Transport`, hyper), and must be the first to close them: a request that meets the
+/// server's close on its way is answered by a reset.
+const IDLE: Duration = Duration::from_secs(180);
 
 /// Why TLS cannot be set up.
 #[derive(Debug, Error)]
@@ -216,14 +221,7 @@ async fn connection(
         }
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        // Many watches share one connection: upstream's 100 streams would be few.
-        .max_concurrent_streams(1000);
+    let builder = protocols(TokioTimer::new());
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let served = tokio::select! {
@@ -241,3 +239,20 @@ async fn connection(
         tracing::debug!(%error, "a connection ended");
     }
 }
+
+/// HTTP/1.1 and HTTP/2 as this server speaks them.
+fn protocols<T: Timer + Clone + Send + Sync + 'static>(timer: T) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // To hyper, the wait for the next request is part of reading its header.
+    builder.http1().timer(timer.clone()).header_read_timeout(IDLE);
+    builder
+        .http2()
+        .timer(timer)
+        .keep_alive_interval(KEEP_ALIVE)
+        // Many watches share one connection: upstream's 100 streams would be few.
+        .max_concurrent_streams(1000);
+    builder
+}
+
+#[cfg(test)]
+mod tests;
