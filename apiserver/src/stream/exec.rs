@@ -7,6 +7,8 @@
 mod spdy_client;
 mod websocket;
 
+use std::time::Duration;
+
 use axum::extract::{FromRequestParts as _, ws::WebSocketUpgrade};
 use axum::response::Response;
 use bytes::Bytes;
@@ -29,6 +31,8 @@ use crate::verbs::Call;
 const QUEUE: usize = 16;
 /// Input goes on in pieces well below gRPC's limit of 4 MiB.
 const PIECE: usize = 256 * 1024;
+/// How long a client may go on sending after the last word before the connection is cut.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What is joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,6 +65,22 @@ async fn exec_passes_streams_and_the_exit_code() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_on_sending_hears_how_the_process_ended() {
+    let cluster = with_running_pod().await;
+    let params = AttachParams::default().stdin(true).stdout(true).stderr(false);
+    let mut process = pods(cluster.client().await).exec("a", ["true"], &params).await.unwrap();
+    let mut stdin = process.stdin().unwrap();
+    let input = vec![b'x'; 10 * 1024 * 1024];
+    let sending = tokio::spawn(async move { stdin.write_all(&input).await.is_ok() });
+    let status = process.take_status().unwrap();
+    let status = tokio::time::timeout(PATIENCE, status).await.expect("a Status in time");
+    assert_eq!(status.and_then(|s| s.status).as_deref(), Some("Success"));
+    // kube stops reading what is still to be sent, and does not say so.
+    sending.abort();
+    process.join().await.expect("the connection ends in order");
+}
+
+#[tokio::test]
 async fn a_terminal_is_resized() {
     let cluster = with_running_pod().await;
     let params = AttachParams::interactive_tty();

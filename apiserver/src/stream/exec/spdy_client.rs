@@ -8,7 +8,7 @@ use proto::v1::ServerFrame;
 use proto::v1::server_frame::Frame;
 use tonic::Streaming;
 
-use super::{Process, Stdin, Wants, farewell};
+use super::{LINGER, Process, Stdin, Wants, farewell};
 use crate::stream::spdy::session::{Event, Session, Writer};
 use crate::stream::transport::{Drain, Source};
 
@@ -67,13 +67,16 @@ pub(super) async fn run(source: Source, drain: Drain, process: Process, wants: W
     }
     let writer = session.writer();
     let complete = streams;
-    tokio::select! {
-        () = to_client(output, writer, complete) => {}
+    let over = tokio::select! {
+        () = to_client(output, writer, complete) => true,
         () = async {
             while let Some(event) = session.next().await {
                 take(event, &mut streams, &stdin).await;
             }
-        } => {}
+        } => false,
+    };
+    if over {
+        session.finish(LINGER).await;
     }
 }
 

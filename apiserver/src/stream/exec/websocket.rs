@@ -9,7 +9,7 @@ use proto::v1::ServerFrame;
 use proto::v1::server_frame::Frame;
 use tonic::Streaming;
 
-use super::{Process, Stdin, Wants, farewell};
+use super::{LINGER, Process, Stdin, Wants, farewell};
 
 pub(super) const V5: &str = "v5.channel.k8s.io";
 pub(super) const V4: &str = "v4.channel.k8s.io";
@@ -24,17 +24,24 @@ const NORMAL: u16 = 1000;
 
 /// Joins a WebSocket and a process until one of them ends.
 pub(super) async fn run(socket: WebSocket, process: Process, wants: Wants, half_close: bool) {
-    let (sink, stream) = socket.split();
+    let (sink, mut stream) = socket.split();
     let (stdin, output) = process.split();
-    // When the client goes, dropping the output tells the agent.
-    tokio::select! {
-        () = to_client(output, sink, wants) => {}
-        () = to_process(stream, stdin, wants, half_close) => {}
+    let over = tokio::select! {
+        () = to_client(output, sink, wants) => true,
+        // When the client goes, dropping the output tells the agent.
+        () = to_process(&mut stream, stdin, wants, half_close) => false,
+    };
+    if over {
+        // A close with input still unread would reset the connection, and a client may lose the
+        // Status on its way.
+        let read = async { while let Some(Ok(_)) = stream.next().await {} };
+        let patient = tokio::time::timeout(LINGER, read).await.is_ok();
+        tracing::trace!(patient, "an exec session is over");
     }
 }
 
 async fn to_process(
-    mut stream: SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     stdin: Stdin,
     wants: Wants,
     half_close: bool,

@@ -1,6 +1,8 @@
 //! A SPDY connection in use: reads frames, answers what the framing itself asks for, and writes
 //! from one place, so that frames never mix.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -70,6 +72,17 @@ impl Session {
 
     pub(crate) fn writer(&self) -> Writer {
         self.writer.clone()
+    }
+
+    /// Ends the session: closes the way to the client when all is written, and reads until the
+    /// client closes, too. A close with input still unread would reset the connection, and a
+    /// client may lose what is on its way.
+    pub(crate) async fn finish(self, patience: Duration) {
+        let Self { mut source, writer, .. } = self;
+        drop(writer);
+        let read = async { while source.next().await.is_some() {} };
+        let patient = tokio::time::timeout(patience, read).await.is_ok();
+        tracing::trace!(patient, "a SPDY session is over");
     }
 
     /// What the client does next; `None` when it is gone or does not speak SPDY.
