@@ -1,4 +1,7 @@
-//! The pod range of each Node: the lowest free slice of the cluster's CIDR.
+//! The pod range of each Node: a slice of the cluster's CIDR.
+//!
+//! Node `…-N` gets the N-th slice if it is free, so that nodes which register at the same time get
+//! the ranges that one expects by their names; every other node gets the lowest free slice.
 
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Node;
@@ -38,7 +41,7 @@ pub(crate) fn create(
             }
             range
         }
-        None => slices(ranges).find(|s| !held(snapshot, *s)).ok_or_else(|| {
+        None => choose(&name, slices(ranges), |s| held(snapshot, s)).ok_or_else(|| {
             let detail = format!("no range is left in {}", ranges.cluster_cidr);
             let error =
                 FieldError { path: "spec.podCIDR".into(), kind: ErrorKind::Forbidden, detail };
@@ -68,7 +71,23 @@ pub(crate) fn release(ranges: &Ranges, node: &Node) -> Vec<Op> {
     slice.map(|s| vec![give_back(POOL, &item(s))]).unwrap_or_default()
 }
 
-fn slices(ranges: &Ranges) -> impl Iterator<Item = Ipv4Net> {
+/// The slice for the node of this name; `None` when all are held.
+fn choose(
+    name: &str,
+    mut slices: impl Iterator<Item = Ipv4Net> + Clone,
+    held: impl Fn(Ipv4Net) -> bool,
+) -> Option<Ipv4Net> {
+    let by_name = place(name).and_then(|place| slices.clone().nth(place));
+    by_name.filter(|slice| !held(*slice)).or_else(|| slices.find(|slice| !held(*slice)))
+}
+
+/// The place of node `…-N`, counted from 0.
+fn place(name: &str) -> Option<usize> {
+    let (_, number) = name.rsplit_once('-')?;
+    number.parse::<usize>().ok()?.checked_sub(1)
+}
+
+fn slices(ranges: &Ranges) -> impl Iterator<Item = Ipv4Net> + Clone {
     ranges.cluster_cidr.subnets(ranges.node_prefix).into_iter().flatten()
 }
 
@@ -85,5 +104,38 @@ fn invalid(name: &str, error: FieldError) -> ApiError {
     match table::by_path("", "v1", "nodes") {
         Some(nodes) => ApiError::invalid(nodes, name, vec![error]),
         None => ApiError::Internal(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_gets_the_slice_of_its_number_or_the_lowest_free_one() {
+        let cases: [(&str, &[&str], Option<&str>); 11] = [
+            ("node-1", &[], Some("10.0.0.0/24")),
+            ("node-2", &[], Some("10.0.1.0/24")),
+            ("lab-a-node-4", &[], Some("10.0.3.0/24")),
+            ("node-2", &["10.0.1.0/24"], Some("10.0.0.0/24")),
+            ("node-1", &["10.0.0.0/24", "10.0.1.0/24"], Some("10.0.2.0/24")),
+            ("node-0", &[], Some("10.0.0.0/24")),
+            ("node-5", &["10.0.0.0/24"], Some("10.0.1.0/24")),
+            ("node-99999999999999999999", &[], Some("10.0.0.0/24")),
+            ("n3", &[], Some("10.0.0.0/24")),
+            ("worker-a", &["10.0.0.0/24"], Some("10.0.1.0/24")),
+            ("node-1", &["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"], None),
+        ];
+        let ranges = Ranges {
+            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            cluster_cidr: "10.0.0.0/22".parse().unwrap(),
+            node_prefix: 24,
+            node_ports: 30000..=32767,
+        };
+        for (name, taken, expected) in cases {
+            let held = |slice: Ipv4Net| taken.contains(&slice.to_string().as_str());
+            let chosen = choose(name, slices(&ranges), held).map(|s| s.to_string());
+            assert_eq!(chosen.as_deref(), expected, "{name} beside {taken:?}");
+        }
     }
 }

@@ -4,8 +4,9 @@
 //! Which Service needs what is the strategy's knowledge (`resources::service`); this only draws.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
 use resources::field::{ErrorKind, FieldError};
 use resources::{service as rules, table};
 use store::{Op, Snapshot, Txn};
@@ -14,6 +15,9 @@ use super::node_port::PortError;
 use super::{cluster_ip, give_back, node_port, take};
 use crate::api::Ranges;
 use crate::status::ApiError;
+
+/// The numbers that a port may have.
+const NUMBERS: RangeInclusive<i32> = 1..=65535;
 
 /// Fills in a new Service.
 pub(crate) fn create(
@@ -109,15 +113,19 @@ impl<'a> Plan<'a> {
         let draws = rules::wants_node_ports(service);
         let spec = service.spec.get_or_insert_default();
         let ports = spec.ports.as_deref_mut().unwrap_or_default();
+        // A port that validation will refuse takes nothing: it alone shall speak.
+        let mut ports: Vec<(usize, &mut ServicePort)> =
+            ports.iter_mut().enumerate().filter(|(_, p)| NUMBERS.contains(&p.port)).collect();
         // Two ports of one number and different protocols share a node port.
         let mut shared: BTreeMap<i32, i32> = BTreeMap::new();
-        for (i, port) in ports.iter_mut().enumerate() {
+        for (i, port) in &ports {
             if let Some(asked) = port.node_port.filter(|n| *n != 0) {
-                self.ask(i, asked, held)?;
+                self.ask(*i, asked, held)?;
                 shared.entry(port.port).or_insert(asked);
             }
         }
-        for port in ports.iter_mut().filter(|p| p.node_port.unwrap_or(0) == 0 && draws) {
+        let unasked = ports.iter_mut().map(|(_, port)| port);
+        for port in unasked.filter(|p| p.node_port.unwrap_or(0) == 0 && draws) {
             let number = match shared.get(&port.port) {
                 Some(number) => *number,
                 None => i32::from(self.draw_port()?),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, message};
+use crate::harness::{Cluster, PATIENCE, message};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
@@ -141,6 +141,37 @@ async fn ports_of_one_number_share_a_node_port_over_protocols() {
 }
 
 #[tokio::test]
+async fn a_port_that_was_split_into_list_items_is_told_as_such() {
+    let cluster = Cluster::start().await;
+    let taken = json!({ "type": "NodePort", "ports": [{ "port": 80, "nodePort": 30008 }] });
+    let (code, made) = cluster.post(SERVICES, service("first", taken)).await;
+    assert_eq!(code, 201, "{made}");
+    let split = json!([{ "targetPort": 80 }, { "port": 80 }, { "nodePort": 30008 }]);
+    let split = json!({ "type": "NodePort", "ports": split });
+    let (code, refused) = cluster.post(SERVICES, service("split", split)).await;
+    assert_eq!(code, 422, "{refused}");
+    let causes = refused["details"]["causes"].as_array().unwrap().iter();
+    let told: Vec<(&str, &str)> =
+        causes.map(|c| (c["field"].as_str().unwrap(), c["reason"].as_str().unwrap())).collect();
+    assert_eq!(
+        told,
+        [
+            ("spec.ports[0].name", "FieldValueRequired"),
+            ("spec.ports[0].port", "FieldValueInvalid"),
+            ("spec.ports[1].name", "FieldValueRequired"),
+            ("spec.ports[2].name", "FieldValueRequired"),
+            ("spec.ports[2].port", "FieldValueInvalid"),
+            ("spec.ports[2].targetPort", "FieldValueInvalid"),
+            // The first and the third are both port 0.
+            ("spec.ports[2]", "FieldValueDuplicate"),
+        ],
+        "{refused}"
+    );
+    let number = "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive";
+    assert!(message(&refused).contains(number), "{refused}");
+}
+
+#[tokio::test]
 async fn many_services_at_once_never_share_anything() {
     let cluster = Cluster::start().await;
     let client = cluster.client().await;
@@ -181,4 +212,34 @@ async fn the_kubernetes_service_stands_at_the_first_address() {
         })
         .await;
     assert_eq!(code, 422, "{refused}");
+}
+
+#[tokio::test]
+async fn the_kubernetes_service_comes_back_when_it_is_deleted() {
+    let cluster = Cluster::start().await;
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    for collection in [SERVICES, endpoints, slices] {
+        let path = format!("{collection}/kubernetes");
+        let (_, before) = cluster.get(&path).await;
+        let (code, gone) = cluster.delete(&path, json!({})).await;
+        assert_eq!(code, 200, "{gone}");
+        let back = async {
+            loop {
+                let (code, now) = cluster.get(&path).await;
+                if code == 200 && now["metadata"]["uid"] != before["metadata"]["uid"] {
+                    return now;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let now = tokio::time::timeout(PATIENCE, back)
+            .await
+            .unwrap_or_else(|_| panic!("{path} does not come back"));
+        for part in ["spec", "subsets", "endpoints", "ports"] {
+            assert_eq!(now[part], before[part], "{path}");
+        }
+    }
+    let (_, service) = cluster.get(&format!("{SERVICES}/kubernetes")).await;
+    assert_eq!(address(&service), "10.96.0.1");
 }
