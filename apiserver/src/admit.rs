@@ -1,10 +1,10 @@
 //! Admission: what a write must find in the cluster, and what it takes along from it.
 //!
 //! Namespaces must exist and stay; Services get addresses and ports, Nodes their pod range, as
-//! keys of the same transaction. Inputs: a snapshot and the object; outputs: the object filled in,
+//! keys of the same transaction; no pod goes to a new Node before it is ready. Inputs: a snapshot and the object; outputs: the object filled in,
 //! and the checks and writes that belong to it.
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service, Taint};
 use resources::object::Object;
 use resources::table::{self, Resource};
 use store::{Check, Op, Snapshot, Txn};
@@ -17,6 +17,9 @@ use crate::stored::Current;
 
 /// Namespaces without which the cluster does not work (upstream: NamespaceLifecycle).
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const NO_SCHEDULE: &str = "NoSchedule";
 
 fn namespaces() -> Result<&'static Resource, ApiError> {
     table::by_path("", "v1", "namespaces")
@@ -75,9 +78,27 @@ pub(crate) fn create(
         return service::create(&api.ranges, snapshot, new);
     }
     if let Some(new) = object.as_any_mut().downcast_mut::<Node>() {
+        taint(new);
         return pod_range::create(&api.ranges, snapshot, new);
     }
     Ok(Txn::default())
+}
+
+/// Keeps pods off a new Node until it says that it is ready (upstream: TaintNodesByCondition,
+/// `plugin/pkg/admission/nodetaint`). The node lifecycle controller takes the taint away.
+fn taint(node: &mut Node) {
+    let mut conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    if conditions.any(|c| c.type_ == "Ready" && c.status == "True") {
+        return;
+    }
+    let taints = node.spec.get_or_insert_default().taints.get_or_insert_default();
+    if !taints.iter().any(|t| t.key == NOT_READY && t.effect == NO_SCHEDULE) {
+        taints.push(Taint {
+            key: NOT_READY.to_owned(),
+            effect: NO_SCHEDULE.to_owned(),
+            ..Taint::default()
+        });
+    }
 }
 
 /// What a changed object takes and gives back.
@@ -109,4 +130,31 @@ pub(crate) fn delete(api: &Api, object: &dyn Object) -> Vec<Op> {
         return pod_range::release(&api.ranges, old);
     }
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_new_node_is_tainted_once_unless_it_is_ready() {
+        let not_ready = json!({ "key": NOT_READY, "effect": NO_SCHEDULE });
+        let own = json!({ "key": "gpu", "effect": NO_SCHEDULE });
+        let ready = |status| json!({ "conditions": [{ "type": "Ready", "status": status }] });
+        let cases = [
+            (json!({}), json!({}), json!([not_ready])),
+            (json!({}), ready("False"), json!([not_ready])),
+            (json!({ "taints": [own] }), json!({}), json!([own, not_ready])),
+            (json!({ "taints": [not_ready] }), json!({}), json!([not_ready])),
+            (json!({}), ready("True"), json!(null)),
+        ];
+        for (spec, status, expected) in cases {
+            let node = json!({ "metadata": { "name": "a" }, "spec": spec, "status": status });
+            let mut node: Node = serde_json::from_value(node).unwrap();
+            taint(&mut node);
+            let taints = node.spec.unwrap_or_default().taints;
+            assert_eq!(json!(taints), expected, "{spec} {status}");
+        }
+    }
 }

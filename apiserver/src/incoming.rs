@@ -4,7 +4,7 @@
 //! that were dropped. Upstream: apiserver `pkg/endpoints/handlers/{create,update,rest}.go`.
 
 use resources::object::Object;
-use resources::table::Resource;
+use resources::table::{self, Resource};
 use serde_json::Value;
 
 use crate::http::query::FieldValidation;
@@ -76,12 +76,33 @@ fn check_kind(resource: &Resource, value: &Value) -> Result<(), ApiError> {
         )));
     }
     if !kind.is_empty() && kind != resource.kind {
+        let (version, wanted) = (resource.version, resource.kind);
+        let reason = not_converted(resource, kind);
         return Err(ApiError::BadRequest(format!(
-            "{kind} in version {:?} cannot be handled as a {}: converting {kind} to {}: unknown conversion",
-            resource.version, resource.kind, resource.kind
+            "{kind} in version {version:?} cannot be handled as a {wanted}: {reason}"
         )));
     }
     Ok(())
+}
+
+/// Why an object of another kind does not become one of `resource` (upstream:
+/// `runtime.NewNotRegisteredErrForKind`, `conversion.Converter.Convert`). A kind written in lower
+/// case gets here, because kubectl finds its resource all the same.
+fn not_converted(resource: &Resource, kind: &str) -> String {
+    let version = resource.version;
+    let api_version = resource.api_version();
+    if table::by_kind(&api_version, kind).is_none() {
+        return format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \
+             \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+    }
+    let package = match resource.group.split('.').next() {
+        None | Some("") => "core",
+        Some(package) => package,
+    };
+    let wanted = resource.kind;
+    format!("converting ({version}.{kind}) to ({package}.{wanted}): unknown conversion")
 }
 
 /// The typed object of a JSON value.

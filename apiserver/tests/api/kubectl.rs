@@ -32,12 +32,14 @@ struct Shell {
     kubectl: PathBuf,
     kubeconfig: PathBuf,
     home: PathBuf,
+    environment: Vec<(&'static str, &'static str)>,
 }
 
 impl Shell {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command.env("KUBECONFIG", &self.kubeconfig).env("HOME", &self.home).args(arguments);
+        command.envs(self.environment.iter().copied());
         command
     }
 
@@ -81,7 +83,12 @@ fn shells(cluster: &Cluster, test: &str) -> Vec<Shell> {
     let home = cluster.dir.path().to_owned();
     kubectls(test)
         .into_iter()
-        .map(|kubectl| Shell { kubectl, kubeconfig: kubeconfig.clone(), home: home.clone() })
+        .map(|kubectl| Shell {
+            kubectl,
+            kubeconfig: kubeconfig.clone(),
+            home: home.clone(),
+            environment: Vec::new(),
+        })
         .collect()
 }
 
@@ -173,6 +180,16 @@ async fn mistakes_are_told_by_the_server() {
             MANIFEST.replace("      run: my-nginx\n  replicas", "      run: x\n  replicas");
         let err = sh.fails(&["apply", "-f", "-"], &selector).await;
         assert!(err.contains("`selector` does not match template `labels`"), "{err}");
+        // kubectl knows kinds in lower case, too; the server does not.
+        let lower = "apiVersion: v1\nkind: service\nmetadata:\n  name: a\n";
+        let err = sh.fails(&["apply", "--validate=false", "-f", "-"], lower).await;
+        let text = "service in version \"v1\" cannot be handled as a Service: no kind \"service\" is \
+                    registered for version \"v1\" in scheme";
+        assert!(err.contains(text), "{err}");
+        let unknown = "apiVersion: v1\nkind: Servise\nmetadata:\n  name: a\n";
+        let err = sh.fails(&["apply", "-f", "-"], unknown).await;
+        assert!(err.contains("no matches for kind \"Servise\" in version \"v1\""), "{err}");
+        assert!(!err.contains("customresourcedefinitions"), "{err}");
         let err = sh.fails(&["get", "nothing"], "").await;
         assert!(err.contains("the server doesn't have a resource type \"nothing\""), "{err}");
         let err = sh.fails(&["logs", "nope"], "").await;
@@ -207,6 +224,26 @@ async fn exec_logs_and_exit_codes() {
         assert!(err.contains("container not found"), "{err}");
         let err = sh.fails(&["logs", "a", "-c", "zz"], "").await;
         assert!(err.contains("container zz is not valid for pod a"), "{err}");
+    }
+}
+
+/// Far more input than fits into the buffers between client and server, for a process that ends
+/// without a look at it: by WebSocket and by SPDY.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_reads_nothing_ends_in_order() {
+    let input = "x".repeat(10 * 1024 * 1024);
+    for i in 0..kubectls("a_process_that_reads_nothing_ends_in_order").len() {
+        let cluster = with_running_pod().await;
+        let sh = &mut shells(&cluster, "").remove(i);
+        for websockets in ["true", "false"] {
+            sh.environment = vec![("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)];
+            for round in 0..5 {
+                let (code, out, err) = sh.run(&["exec", "-i", "a", "--", "true"], &input).await;
+                let met = (code, out.as_str(), err.contains("reset by peer"));
+                let expected = (0, "true tty=false\n", false);
+                assert_eq!(met, expected, "round {round}, WebSocket {websockets}: {err}");
+            }
+        }
     }
 }
 

@@ -139,6 +139,8 @@ async fn bad_objects_are_refused_in_upstreams_words_and_nothing_is_stored() {
     wrong_type["spec"]["replicas"] = "three".into();
     let mut kind = deployment("web", "a");
     kind["kind"] = "deployment".into();
+    let mut other = deployment("web", "a");
+    other["kind"] = "ReplicaSet".into();
     let mut name = deployment("Web", "a");
     name["metadata"]["name"] = "Web".into();
     let cases = [
@@ -154,7 +156,18 @@ async fn bad_objects_are_refused_in_upstreams_words_and_nothing_is_stored() {
             400,
             "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
         ),
-        (kind, 400, "deployment in version \"v1\" cannot be handled as a Deployment"),
+        (
+            kind,
+            400,
+            "deployment in version \"v1\" cannot be handled as a Deployment: no kind \"deployment\" \
+             is registered for version \"apps/v1\" in scheme",
+        ),
+        (
+            other,
+            400,
+            "ReplicaSet in version \"v1\" cannot be handled as a Deployment: converting \
+             (v1.ReplicaSet) to (apps.Deployment): unknown conversion",
+        ),
         (name, 422, "a lowercase RFC 1123 subdomain must consist of"),
     ];
     for (object, code, text) in cases {
@@ -368,6 +381,15 @@ async fn nodes_get_the_lowest_free_pod_range() {
 }
 
 #[tokio::test]
+async fn nodes_that_register_at_once_get_the_pod_ranges_of_their_numbers() {
+    let cluster = Cluster::start().await;
+    for (name, range) in [("node-3", "10.244.2.0/24"), ("node-1", "10.244.0.0/24")] {
+        let (code, made) = cluster.post("/api/v1/nodes", node(name)).await;
+        assert_eq!((code, &made["spec"]["podCIDR"]), (201, &json!(range)), "{made}");
+    }
+}
+
+#[tokio::test]
 async fn both_forms_of_events_show_the_same_events() {
     let cluster = Cluster::start().await;
     let event = json!({
@@ -390,6 +412,73 @@ async fn both_forms_of_events_show_the_same_events() {
         .get("/api/v1/events?fieldSelector=involvedObject.name%3Da,involvedObject.kind%3DPod")
         .await;
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[tokio::test]
+async fn a_deprecated_resource_is_told_as_such_at_every_request() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let endpoints = "/api/v1/namespaces/default/endpoints";
+    let one = format!("{endpoints}/kubernetes");
+    let watch = format!("{endpoints}?watch=true");
+    let missing = format!("{endpoints}/none");
+    for (path, code) in [(endpoints, 200), (&one, 200), (&watch, 200), (&missing, 404)] {
+        let request = http::Request::get(path).body(Vec::new().into()).unwrap();
+        let response = client.send(request).await.unwrap();
+        let warning = response.headers().get("Warning").map(|w| w.to_str().unwrap());
+        assert_eq!(
+            (response.status().as_u16(), warning),
+            (
+                code,
+                Some(
+                    r#"299 - "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice""#
+                )
+            ),
+            "{path}"
+        );
+    }
+    let request = http::Request::get("/api/v1/services").body(Vec::new().into()).unwrap();
+    let response = client.send(request).await.unwrap();
+    assert_eq!(response.headers().get("Warning"), None);
+}
+
+#[tokio::test]
+async fn an_empty_value_in_yaml_is_an_empty_text() {
+    let cluster = Cluster::start().await;
+    let yaml = "
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: a
+  labels: {app: }
+data:
+  k:
+";
+    let (code, made) = cluster.ask("POST", MAPS, "application/yaml", yaml).await;
+    assert_eq!(code, 201, "{made}");
+    let (_, read) = cluster.get(&format!("{MAPS}/a")).await;
+    assert_eq!(read["metadata"]["labels"], json!({ "app": "" }), "{read}");
+    assert_eq!(read["data"], json!({ "k": "" }), "{read}");
+}
+
+#[tokio::test]
+async fn a_patch_of_too_many_operations_is_too_large() {
+    let cluster = Cluster::start().await;
+    cluster.post(MAPS, config_map("a")).await;
+    let path = format!("{MAPS}/a");
+    let patch = |count: usize| {
+        let operation = r#"{"op":"test","path":"/data/k","value":"v"}"#;
+        format!("[{}]", vec![operation; count].join(","))
+    };
+    let json_patch = "application/json-patch+json";
+    let (code, kept) = cluster.ask("PATCH", &path, json_patch, &patch(10_000)).await;
+    assert_eq!(code, 200, "{kept}");
+    let (code, refused) = cluster.ask("PATCH", &path, json_patch, &patch(10_001)).await;
+    assert_eq!((code, &refused["reason"]), (413, &json!("RequestEntityTooLarge")), "{refused}");
+    assert_eq!(
+        message(&refused),
+        "The allowed maximum operations in a JSON patch is 10000, got 10001"
+    );
 }
 
 #[tokio::test]
