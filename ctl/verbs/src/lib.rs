@@ -10,6 +10,7 @@ pub mod apply;
 mod catalog;
 pub mod cluster;
 mod context;
+pub mod cordon;
 pub mod create;
 pub mod delete;
 pub mod describe;
@@ -35,11 +36,13 @@ pub mod scale;
 pub mod service_url;
 pub mod session;
 mod stream;
+pub mod taint;
 mod target;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod three_way;
+pub mod usage;
 pub mod wait;
 mod watch;
 
@@ -82,6 +85,12 @@ pub enum Verb {
     Label(label::Label),
     /// Update the annotations on a resource
     Annotate(label::Label),
+    /// Mark node as unschedulable
+    Cordon(cordon::Cordon),
+    /// Mark node as schedulable
+    Uncordon(cordon::Cordon),
+    /// Update the taints on one or more nodes
+    Taint(taint::Taint),
     /// Update fields of a resource
     Patch(patch::Patch),
     /// Replace a resource by file name or stdin
@@ -141,6 +150,9 @@ async fn dispatch(ctx: &mut Context<'_>, verb: Verb) -> Result<i32, Error> {
         Verb::Scale(verb) => verb.run(ctx).await?,
         Verb::Label(verb) => verb.run(ctx, label::Pairs::Labels).await?,
         Verb::Annotate(verb) => verb.run(ctx, label::Pairs::Annotations).await?,
+        Verb::Cordon(verb) => verb.run(ctx, true).await?,
+        Verb::Uncordon(verb) => verb.run(ctx, false).await?,
+        Verb::Taint(verb) => verb.run(ctx).await?,
         Verb::Patch(verb) => verb.run(ctx).await?,
         Verb::Edit(verb) => verb.run(ctx).await?,
         Verb::Replace(verb) => verb.run(ctx).await?,

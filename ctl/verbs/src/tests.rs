@@ -3,7 +3,7 @@
 //! What is checked is what crosses the two borders: the requests that reach the server and the text
 //! that reaches the person.
 
-mod fake;
+pub(crate) mod fake;
 mod reading;
 mod sessions;
 mod writing;

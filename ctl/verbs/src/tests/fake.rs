@@ -17,11 +17,11 @@ use crate::{Globals, Io, Verb};
 
 /// One request as the server saw it.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// `GET /api/v1/pods?limit=500`
-    pub(super) line: String,
-    pub(super) content_type: String,
-    pub(super) body: Value,
+    pub(crate) line: String,
+    pub(crate) content_type: String,
+    pub(crate) body: Value,
 }
 
 /// Status, headers, body.
@@ -29,7 +29,7 @@ type Answer = (u16, Vec<(String, String)>, String);
 
 /// What the server answers to a line; the last answer of a list is repeated.
 #[derive(Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     answers: HashMap<String, Vec<Answer>>,
     seen: Vec<Seen>,
 }
@@ -37,21 +37,21 @@ pub(super) struct Script {
 type Shared = Arc<Mutex<Script>>;
 
 /// The server.
-pub(super) struct Fake {
+pub(crate) struct Fake {
     script: Shared,
     kubeconfig: tempfile::NamedTempFile,
 }
 
 /// How a verb ended.
-pub(super) struct Outcome {
-    pub(super) code: i32,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Outcome {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Fake {
     /// Starts a server that knows discovery and nothing else.
-    pub(super) async fn start() -> Fake {
+    pub(crate) async fn start() -> Fake {
         let script = Shared::default();
         let app = Router::new().fallback(answer).with_state(script.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -69,7 +69,7 @@ impl Fake {
     }
 
     /// Adds an answer with status 200 (or the `code` of a `Status`).
-    pub(super) fn on(self, line: &str, body: Value) -> Fake {
+    pub(crate) fn on(self, line: &str, body: Value) -> Fake {
         let code = match body["kind"].as_str() {
             Some("Status") => body["code"].as_u64().unwrap_or(200),
             _ => 200,
@@ -78,7 +78,7 @@ impl Fake {
     }
 
     /// Adds any answer.
-    pub(super) fn raw(self, line: &str, code: u16, headers: &[(&str, &str)], body: &str) -> Fake {
+    pub(crate) fn raw(self, line: &str, code: u16, headers: &[(&str, &str)], body: &str) -> Fake {
         let headers = headers.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let answer = (code, headers, body.to_owned());
         self.script.lock().unwrap().answers.entry(line.to_owned()).or_default().push(answer);
@@ -86,12 +86,12 @@ impl Fake {
     }
 
     /// Runs a command line.
-    pub(super) async fn run(&self, line: &str) -> Outcome {
+    pub(crate) async fn run(&self, line: &str) -> Outcome {
         self.run_with(line, "").await
     }
 
     /// Runs a command line with text on standard input.
-    pub(super) async fn run_with(&self, line: &str, input: &str) -> Outcome {
+    pub(crate) async fn run_with(&self, line: &str, input: &str) -> Outcome {
         let (out, err) = (Buffer::default(), Buffer::default());
         let mut io = Io {
             out: Box::new(out.clone()),
@@ -108,7 +108,7 @@ impl Fake {
     }
 
     /// Runs a command line on given streams.
-    pub(super) async fn run_on(&self, line: &str, io: &mut Io) -> Result<i32, crate::Error> {
+    pub(crate) async fn run_on(&self, line: &str, io: &mut Io) -> Result<i32, crate::Error> {
         #[derive(Parser)]
         struct Cli {
             #[command(flatten)]
@@ -124,14 +124,14 @@ impl Fake {
     }
 
     /// The requests so far, without discovery.
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         let script = self.script.lock().unwrap();
         let discovery = ["GET /api", "GET /apis"];
         script.seen.iter().filter(|s| !discovery.contains(&s.line.as_str())).cloned().collect()
     }
 
     /// The lines of the requests so far, without discovery.
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.seen().into_iter().map(|s| s.line).collect()
     }
 }
@@ -158,7 +158,7 @@ impl Write for Buffer {
 }
 
 /// A `NotFound` as the API server writes it.
-pub(super) fn not_found(resource: &str, name: &str) -> Value {
+pub(crate) fn not_found(resource: &str, name: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404,
            "reason": "NotFound", "message": format!("{resource} {name:?} not found")})
 }

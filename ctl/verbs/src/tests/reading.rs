@@ -72,6 +72,16 @@ async fn several_types_have_their_own_tables_with_typed_names() {
 }
 
 #[tokio::test]
+async fn a_type_that_was_not_found_leaves_the_other_s_names_plain() {
+    let fake = Fake::start()
+        .await
+        .on("GET /api/v1/namespaces/default/services/b", table(&[("b", "x")]))
+        .on(&format!("GET {PODS}/a"), not_found("pods", "a"));
+    let done = fake.run("get svc/b pod/a").await;
+    assert_eq!((done.code, done.out.as_str()), (1, "NAME   STATUS\nb      x\n"));
+}
+
+#[tokio::test]
 async fn get_as_yaml_json_name_and_jsonpath() {
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
         {"metadata": {"name": "a", "managedFields": [{}]}}]});
