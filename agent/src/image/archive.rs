@@ -38,6 +38,14 @@ pub(crate) struct Extent {
     pub(crate) size: u64,
 }
 
+impl Extent {
+    /// What is left of it after its first bytes.
+    pub(crate) fn after(self, bytes: u64) -> Self {
+        let skipped = bytes.min(self.size);
+        Self { offset: self.offset + skipped, size: self.size - skipped }
+    }
+}
+
 /// One image of an archive, under all of its names.
 #[derive(Debug)]
 pub(crate) struct ArchivedImage {

@@ -1,7 +1,8 @@
 //! The content store: blobs in, blobs out.
 //!
-//! Invariants: a blob that containerd has (in any namespace) is not sent again; labels that guard
-//! a blob's children from the garbage collector are set even then.
+//! Invariants: a blob that containerd has (in any namespace) is not sent again, not even by imports
+//! into several namespaces at once; labels that guard a blob's children from the garbage collector
+//! are set even then.
 
 use std::{collections::HashMap, io::Read};
 
@@ -9,7 +10,7 @@ use containerd_client::services::v1::{
     Info, InfoRequest, ReadContentRequest, UpdateRequest, WriteAction, WriteContentRequest,
     content_client::ContentClient,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
@@ -47,15 +48,28 @@ pub(crate) async fn read(containerd: &Containerd, digest: &str) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// Stores a blob. `source` is read on a thread for blocking work, and only if it is needed.
+/// Whose turn it is to write a blob. containerd shares finished blobs between namespaces, but two
+/// writers of one blob at the same time would each send all of it, and in one namespace the second
+/// would be refused.
+static TURNS: [Mutex<()>; 256] = [const { Mutex::const_new(()) }; 256];
+
+/// The turn of a digest, by its last byte: that two digests share one costs a short wait.
+fn turn(digest: &str) -> &'static Mutex<()> {
+    let last = digest.get(digest.len().saturating_sub(2)..).unwrap_or_default();
+    &TURNS[usize::from(u8::from_str_radix(last, 16).unwrap_or_default())]
+}
+
+/// Stores a blob. `source` opens it at an offset; it is read on a thread for blocking work, and only
+/// if it is needed.
 pub(crate) async fn write<R>(
     containerd: &Containerd,
     blob: Blob,
-    source: impl FnOnce() -> std::io::Result<R> + Send + 'static,
+    source: impl FnOnce(u64) -> std::io::Result<R> + Send + 'static,
 ) -> Result<(), RuntimeError>
 where
     R: Read + Send + 'static,
 {
+    let _turn = turn(&blob.digest).lock().await;
     let info = InfoRequest { digest: blob.digest.clone() };
     if client(containerd).info(containerd.request(info)).await.is_ok() {
         return label(containerd, blob).await;
@@ -102,7 +116,7 @@ async fn receive(
 fn send<R: Read>(
     blob: Blob,
     known: tokio::sync::oneshot::Receiver<u64>,
-    source: impl FnOnce() -> std::io::Result<R>,
+    source: impl FnOnce(u64) -> std::io::Result<R>,
     frames: &mpsc::Sender<WriteContentRequest>,
 ) -> std::io::Result<()> {
     let frame = |action: WriteAction, offset: u64, data: Vec<u8>| WriteContentRequest {
@@ -118,8 +132,7 @@ fn send<R: Read>(
     let gone = |_| std::io::Error::from(std::io::ErrorKind::BrokenPipe);
     frames.blocking_send(frame(WriteAction::Stat, 0, Vec::new())).map_err(gone)?;
     let Ok(mut offset) = known.blocking_recv() else { return Ok(()) };
-    let mut reader = source()?;
-    std::io::copy(&mut (&mut reader).take(offset), &mut std::io::sink())?;
+    let mut reader = source(offset)?;
     loop {
         let mut data = Vec::with_capacity(FRAME);
         (&mut reader).take(FRAME as u64).read_to_end(&mut data)?;

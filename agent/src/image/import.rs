@@ -126,7 +126,12 @@ async fn store_blobs(
     let bytes = image.manifest_bytes.clone();
     let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let manifest = Blob { digest: target.to_owned(), size, labels: references };
-    blobs::write(containerd, manifest, move || Ok(Cursor::new(bytes))).await?;
+    let from = move |offset| {
+        let mut cursor = Cursor::new(bytes);
+        cursor.set_position(offset);
+        Ok(cursor)
+    };
+    blobs::write(containerd, manifest, from).await?;
     Ok(())
 }
 
@@ -165,7 +170,7 @@ async fn store_archived(
     let size = i64::try_from(extent.size).unwrap_or(i64::MAX);
     let blob = Blob { digest: digest.to_owned(), size, labels };
     let archive = Arc::clone(archive);
-    blobs::write(containerd, blob, move || archive.reader(extent)).await?;
+    blobs::write(containerd, blob, move |offset| archive.reader(extent.after(offset))).await?;
     Ok(())
 }
 

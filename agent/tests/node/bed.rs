@@ -225,9 +225,14 @@ impl Bed {
         bed
     }
 
+    /// The archive of the last import.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.config.log_dir.with_file_name("image.tar")
+    }
+
     /// Imports busybox under a name.
     pub(crate) async fn import(&self, name: &str) {
-        let archive = self.config.log_dir.with_file_name("image.tar");
+        let archive = self.archive();
         busybox_archive(&archive, name);
         let (socket, namespace) =
             (&self.config.containerd_socket, &self.config.containerd_namespace);

@@ -268,6 +268,22 @@ fn a_missing_image_is_told_with_the_way_out() {
 }
 
 #[test]
+fn one_image_is_imported_several_times_at_once() {
+    on_a_node(async |bed| {
+        let mut imports = tokio::task::JoinSet::new();
+        for namespace in ["one", "two", "one", "two", "test"] {
+            let (socket, archive) = (bed.config.containerd_socket.clone(), bed.archive());
+            imports.spawn(async move {
+                agent::import_image(&socket, namespace, &archive).await.unwrap()
+            });
+        }
+        for names in imports.join_all().await {
+            assert_eq!(names, ["docker.io/library/busybox:latest"]);
+        }
+    });
+}
+
+#[test]
 fn init_containers_prepare_what_main_containers_share() {
     on_a_node(async |bed| {
         bed.api.put(

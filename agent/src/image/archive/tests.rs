@@ -111,3 +111,13 @@ fn something_else_is_refused_with_what_was_looked_for() {
     let message = archive.images().unwrap_err().to_string();
     assert!(message.contains("no index.json, no manifest.json"), "{message}");
 }
+
+#[test]
+fn reading_goes_on_after_what_was_sent_already() {
+    let (_folder, archive) = archive(&[("blob", b"0123456789")]);
+    let extent = archive.find("blob").unwrap();
+    for (sent, left) in [(0, "0123456789"), (7, "789"), (10, ""), (11, "")] {
+        let rest = archive.read(extent.after(sent)).unwrap();
+        assert_eq!(String::from_utf8(rest).unwrap(), left, "after {sent}");
+    }
+}
