@@ -18,6 +18,7 @@ mod duration;
 pub mod edit;
 mod edit_value;
 pub mod error;
+pub mod events;
 pub mod exec;
 pub mod expose;
 mod flags;
@@ -101,6 +102,8 @@ pub enum Verb {
     Rollout(rollout::Rollout),
     /// Wait for a specific condition on one or many resources
     Wait(wait::Wait),
+    /// List events
+    Events(events::Events),
     /// Print the URLs of a service's node ports, as "minikube service" does
     Service(service_url::ServiceUrl),
     /// Display cluster information
@@ -158,6 +161,7 @@ async fn dispatch(ctx: &mut Context<'_>, verb: Verb) -> Result<i32, Error> {
         Verb::Replace(verb) => verb.run(ctx).await?,
         Verb::Rollout(verb) => verb.run(ctx).await?,
         Verb::Wait(verb) => verb.run(ctx).await?,
+        Verb::Events(verb) => verb.run(ctx).await?,
         Verb::Service(verb) => verb.run(ctx).await?,
         Verb::ClusterInfo(verb) => verb.run(ctx).await?,
         Verb::Version(verb) => verb.run(ctx).await?,

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Surroundings;
 use super::text::Text;
-use crate::duration::age;
+use crate::events::{interval, last_seen};
 use crate::three_way::LAST_APPLIED;
 
 /// Annotations longer than this go on lines of their own, shortened.
@@ -120,14 +120,6 @@ fn toleration(t: &Toleration) -> String {
     text
 }
 
-/// When an event was last seen.
-fn last_seen(event: &Event) -> Option<Timestamp> {
-    let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref()).map(|t| t.0);
-    let last = event.last_timestamp.as_ref().map(|t| t.0);
-    let time = event.event_time.as_ref().map(|t| t.0);
-    series.or(last).or(time)
-}
-
 /// Sorts events by the time when they were last seen.
 pub(super) fn sort_events(events: &mut [Event]) {
     events.sort_by_key(last_seen);
@@ -148,20 +140,7 @@ pub(super) fn events(out: &mut Text, around: &Surroundings) {
 }
 
 fn event_line(event: &Event, now: Timestamp) -> String {
-    let since = |t: Option<Timestamp>| t.map_or("<unknown>".to_owned(), |t| age(t, now));
-    let first = event.event_time.as_ref().map(|t| t.0);
-    let first = since(first.or(event.first_timestamp.as_ref().map(|t| t.0)));
-    let interval = match (&event.series, event.count.unwrap_or(0)) {
-        (Some(series), _) => {
-            let last = series.last_observed_time.as_ref().map(|t| t.0);
-            format!("{} (x{} over {first})", since(last), series.count.unwrap_or(0))
-        }
-        (None, count) if count > 1 => {
-            let last = event.last_timestamp.as_ref().map(|t| t.0);
-            format!("{} (x{count} over {first})", since(last))
-        }
-        _ => first,
-    };
+    let interval = interval(event, now);
     let component = event.source.as_ref().and_then(|s| s.component.clone());
     let source = component
         .filter(|c| !c.is_empty())

@@ -160,13 +160,17 @@ fn columns(table: &Value, wide: bool) -> impl Iterator<Item = (usize, &Value)> {
         .filter(move |(_, c)| wide || c.get("priority").and_then(Value::as_i64).unwrap_or(0) == 0)
 }
 
-/// A cell's text, cut at the first line break as kubectl's printer cuts it.
+/// Text cut at its first line break, as kubectl's printers cut it.
+pub(crate) fn one_line(text: &str) -> String {
+    match text.find(['\n', '\r', '\u{c}']) {
+        Some(end) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn cell_text(cell: &Value) -> String {
     match cell {
-        Value::String(s) => match s.find(['\n', '\r', '\u{c}']) {
-            Some(end) => format!("{}...", &s[..end]),
-            None => s.clone(),
-        },
+        Value::String(s) => one_line(s),
         Value::Null => "<nil>".to_owned(),
         other => other.to_string(),
     }
