@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::body::Body as HttpBody;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use resources::table::{self, Subresource};
 
@@ -88,6 +88,15 @@ async fn serve(
         Route::NoDefinitions => {
             reading(&parts.method)?;
             Ok(reply.json(discovery::no_definitions()))
+        }
+        Route::Review(review) => {
+            if parts.method != Method::POST {
+                return Err(ApiError::MethodNotAllowed);
+            }
+            let body = read(&parts.headers, body).await?;
+            let mut response = reply.json(review.answer(&user, &body)?);
+            *response.status_mut() = StatusCode::CREATED;
+            Ok(response)
         }
         Route::Object { verb, target } => {
             authorize(api, &user, verb, &target)?;

@@ -20,6 +20,7 @@ mod incoming;
 mod key;
 mod openapi;
 mod present;
+mod review;
 mod selection;
 mod server;
 mod status;

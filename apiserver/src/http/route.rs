@@ -6,6 +6,7 @@
 use http::Method;
 use resources::table::{self, Resource, Subresource};
 
+use crate::review::Review;
 use crate::status::ApiError;
 
 /// What is done with a resource, as authorization and messages name it.
@@ -22,6 +23,18 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// All of them.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Get,
+        Self::List,
+        Self::Watch,
+        Self::Create,
+        Self::Update,
+        Self::Patch,
+        Self::Delete,
+        Self::DeleteCollection,
+    ];
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -84,6 +97,8 @@ pub(crate) enum Route {
     /// The list of custom resource definitions, of which this server has none. kubectl asks for it
     /// when it meets a kind that discovery does not know, and would blame the list if it failed.
     NoDefinitions,
+    /// A user's question about itself.
+    Review(Review),
     /// A resource of the table.
     Object { verb: Verb, target: Target },
 }
@@ -122,6 +137,7 @@ pub(crate) fn route(method: &Method, path: &str, watch: bool) -> Result<Route, A
         ["apis", "apiextensions.k8s.io", "v1", "customresourcedefinitions"] => {
             Ok(Route::NoDefinitions)
         }
+        ["apis", path @ ..] if let Some(review) = Review::at(path) => Ok(Route::Review(review)),
         ["api", version, rest @ ..] => object(method, "", version, rest, watch),
         ["apis", group, version, rest @ ..] => object(method, group, version, rest, watch),
         _ => Err(ApiError::UnknownPath),
@@ -235,7 +251,8 @@ pub(crate) fn segment(subresource: Subresource) -> &'static str {
     }
 }
 
-fn subresource(resource: &Resource, part: &str) -> Option<Subresource> {
+/// The subresource with this part of the path.
+pub(crate) fn subresource(resource: &Resource, part: &str) -> Option<Subresource> {
     resource.subresources.iter().copied().find(|s| segment(*s) == part)
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http_body_util::Empty;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
 use proto::v1::client_frame::Frame as Input;
@@ -102,6 +103,7 @@ fn process(start: Start, mut input: Streaming<ClientFrame>) -> Sent<ServerFrame>
         if start.stdin && start.command[0] != "true" {
             while let Ok(Some(ClientFrame { frame: Some(frame) })) = input.message().await {
                 let answer = match frame {
+                    Input::Stdin(_) if start.command[0] == "head" => break,
                     Input::Stdin(bytes) => bytes.to_ascii_uppercase(),
                     Input::Resize(size) => format!("{}x{}\n", size.width, size.height).into(),
                     Input::StdinClosed(_) => break,
@@ -113,16 +115,21 @@ fn process(start: Start, mut input: Streaming<ClientFrame>) -> Sent<ServerFrame>
         if start.stderr {
             let _ = send(Output::Stderr(b"bye\n".to_vec())).await;
         }
-        let code = if start.command[0] == "true" { 0 } else { 7 };
+        let code = if matches!(start.command[0].as_str(), "true" | "head") { 0 } else { 7 };
         let _ = send(Output::Exit(Exit { code, error: String::new() })).await;
     });
     Box::pin(ReceiverStream::new(receiver))
 }
 
-/// Connects a made-up agent of a node, and waits until the server knows of it.
-pub(crate) async fn connect(cluster: &Cluster, node: &str) {
-    let identity =
-        cluster.authority.client(&format!("system:node:{node}"), &["system:nodes"]).unwrap();
+/// Sends a request on a connection of its own, and takes the connection over when the server
+/// switches protocols.
+pub(crate) async fn switched(
+    cluster: &Cluster,
+    user: &str,
+    groups: &[&str],
+    request: http::request::Builder,
+) -> Upgraded {
+    let identity = cluster.authority.client(user, groups).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(cluster.authority.ca_pem().as_bytes()).unwrap())
@@ -141,15 +148,22 @@ pub(crate) async fn connect(cluster: &Cluster, node: &str) {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection.with_upgrades());
-    let request = http::Request::get(proto::tunnel_path(node))
+    let request = request
         .header("Host", "kubernetes")
         .header("Connection", "Upgrade")
-        .header("Upgrade", proto::TUNNEL_PROTOCOL)
         .body(Empty::<Bytes>::new())
         .unwrap();
     let response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), 101);
-    let upgraded = hyper::upgrade::on(response).await.unwrap();
+    hyper::upgrade::on(response).await.unwrap()
+}
+
+/// Connects a made-up agent of a node, and waits until the server knows of it.
+pub(crate) async fn connect(cluster: &Cluster, node: &str) {
+    let request =
+        http::Request::get(proto::tunnel_path(node)).header("Upgrade", proto::TUNNEL_PROTOCOL);
+    let user = format!("system:node:{node}");
+    let upgraded = switched(cluster, &user, &["system:nodes"], request).await;
     let service = tonic::service::Routes::new(NodeServer::new(MadeUp)).into_axum_router();
     tokio::spawn(
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())

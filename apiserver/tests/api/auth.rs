@@ -98,3 +98,64 @@ async fn a_node_manages_itself_and_its_pods() {
     let (code, _) = ask(&client, "GET", "/minictl.io/v1/nodes/n2/tunnel", "", "").await;
     assert_eq!(code, 403);
 }
+
+#[tokio::test]
+async fn users_learn_who_they_are_and_what_they_may_do() {
+    let cluster = Cluster::start().await;
+    let who = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let (code, answer) = cluster.post(path, who).await;
+    let user = json!({ "username": "admin", "groups": ["system:masters"] });
+    assert_eq!((code, &answer["status"]["userInfo"]), (201, &user), "{answer}");
+    let (code, _) = cluster.get(path).await;
+    assert_eq!(code, 405);
+
+    let review = |kind: &str, spec: serde_json::Value| {
+        json!({ "apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec }).to_string()
+    };
+    let access = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let admin = cluster.client().await;
+    let node = cluster.client_as("system:node:n1", &["system:nodes"]).await;
+    let jane = cluster.client_as("jane", &["dev"]).await;
+    let of = |verb: &str, resource: &str, part: &str, name: &str| {
+        json!({ "resourceAttributes": {
+            "verb": verb, "resource": resource, "subresource": part, "name": name,
+            "namespace": "default",
+        } })
+    };
+    let read = |path: &str| json!({ "nonResourceAttributes": { "verb": "get", "path": path } });
+    let cases = [
+        (of("create", "pods", "", ""), [true, false, false]),
+        (of("list", "pods", "", ""), [true, true, false]),
+        (of("create", "pods", "exec", "a"), [true, false, false]),
+        (of("patch", "nodes", "status", "n1"), [true, true, false]),
+        (of("patch", "nodes", "status", "n2"), [true, false, false]),
+        (of("get", "unicorns", "", ""), [true, false, false]),
+        (read("/version"), [true, true, true]),
+        (read("/metrics"), [true, true, false]),
+    ];
+    for (spec, expected) in cases {
+        let mut met = Vec::new();
+        for client in [&admin, &node, &jane] {
+            let body = review("SelfSubjectAccessReview", spec.clone());
+            let (code, answer) = ask(client, "POST", access, JSON, &body).await;
+            assert_eq!((code, &answer["spec"]), (201, &spec), "{answer}");
+            met.push(answer["status"]["allowed"].as_bool().unwrap());
+        }
+        assert_eq!(met, expected, "{spec}");
+    }
+    let body = review("SelfSubjectAccessReview", json!({}));
+    let (code, _) = ask(&admin, "POST", access, JSON, &body).await;
+    assert_eq!(code, 422);
+
+    let rules = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let body = review("SelfSubjectRulesReview", json!({ "namespace": "default" }));
+    let (_, all) = ask(&admin, "POST", rules, JSON, &body).await;
+    assert_eq!(all["status"]["resourceRules"][0]["resources"], json!(["*"]), "{all}");
+    let (_, some) = ask(&node, "POST", rules, JSON, &body).await;
+    let some = some["status"]["resourceRules"].to_string();
+    let pods = r#"{"apiGroups":[""],"resources":["pods"],"verbs":["get","list","watch","delete"]}"#;
+    assert!(some.contains(pods), "{some}");
+    let (_, none) = ask(&jane, "POST", rules, JSON, &body).await;
+    assert_eq!(none["status"]["resourceRules"], json!([]), "{none}");
+}

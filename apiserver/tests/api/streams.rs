@@ -64,20 +64,41 @@ async fn exec_passes_streams_and_the_exit_code() {
     assert_eq!(causes[0].message.as_deref(), Some("7"));
 }
 
+/// By hand: a client that does not look at what comes back before it has sent everything.
 #[tokio::test]
-async fn a_client_that_goes_on_sending_hears_how_the_process_ended() {
+async fn a_client_that_goes_on_sending_is_not_cut_off_and_hears_how_the_process_ended() {
+    const PIECE: usize = 32 * 1024;
     let cluster = with_running_pod().await;
-    let params = AttachParams::default().stdin(true).stdout(true).stderr(false);
-    let mut process = pods(cluster.client().await).exec("a", ["true"], &params).await.unwrap();
-    let mut stdin = process.stdin().unwrap();
-    let input = vec![b'x'; 10 * 1024 * 1024];
-    let sending = tokio::spawn(async move { stdin.write_all(&input).await.is_ok() });
-    let status = process.take_status().unwrap();
-    let status = tokio::time::timeout(PATIENCE, status).await.expect("a Status in time");
-    assert_eq!(status.and_then(|s| s.status).as_deref(), Some("Success"));
-    // kube stops reading what is still to be sent, and does not say so.
-    sending.abort();
-    process.join().await.expect("the connection ends in order");
+    let path = "/api/v1/namespaces/default/pods/a/exec?command=true&stdin=1&stdout=1";
+    let request = http::Request::get(path)
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+        .header("Sec-WebSocket-Protocol", "v5.channel.k8s.io");
+    let connection = agent::switched(&cluster, "admin", &["system:masters"], request).await;
+    let mut connection = hyper_util::rt::TokioIo::new(connection);
+    // One binary message on channel 0, masked with zeros.
+    let mut message = vec![0x82, 0x80 | 126];
+    message.extend(u16::try_from(PIECE).unwrap().to_be_bytes());
+    message.extend([0; 4 + PIECE]);
+    let exchange = async {
+        for _ in 0..10 * 1024 * 1024 / PIECE {
+            connection.write_all(&message).await.expect("the server reads on");
+        }
+        let mut heard = Vec::new();
+        while !heard.ends_with(&[0x88, 2, 0x03, 0xe8]) {
+            assert_ne!(connection.read_buf(&mut heard).await.unwrap(), 0, "no close: {heard:?}");
+        }
+        heard
+    };
+    let heard = tokio::time::timeout(PATIENCE, exchange).await.expect("an end in time");
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.contains(r#""status":"Success""#), "{heard}");
+    // Both have said goodbye: the server closes at once.
+    connection.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.unwrap();
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, connection.read_to_end(&mut rest)).await;
+    assert!(end.is_ok() && rest.is_empty(), "{end:?} {rest:?}");
 }
 
 #[tokio::test]
