@@ -29,7 +29,18 @@ fn main() -> ExitCode {
     }
     // One TLS provider for everything; a second install could only come from a second main.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            terminal::note(&verbs::usage::complaint(&error));
+            return ExitCode::FAILURE;
+        }
+        // Help and version were asked for; a closed pipe is no reason to complain.
+        Err(asked_for) => {
+            let _ = asked_for.print();
+            return ExitCode::SUCCESS;
+        }
+    };
     let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => return terminal::fail(&error.into()),

@@ -8,6 +8,12 @@ use e2e::{Answer, can_run_labs, finish, minictl, run, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The option of `nsenter` for a namespace. `ip netns exec` would enter a mount namespace of its own,
+/// too, in which pins made by one command are unknown to the next.
+fn net(namespace: &str) -> String {
+    format!("--net=/run/netns/{namespace}")
+}
+
 /// A machine with one address, and a neighbour that it can reach.
 struct Machine {
     name: String,
@@ -40,14 +46,14 @@ impl Machine {
     }
 
     fn minictl(&self, args: &[&str]) -> Answer {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]).arg(minictl());
+        let mut command = Command::new("nsenter");
+        command.arg(net(&self.name)).arg(minictl());
         command.env("MINICTL_STATE_DIR", self.state.path()).env_remove("KUBECONFIG");
         finish(command, args, None)
     }
 
     fn shell(&self, text: &str) -> String {
-        run("ip", &["netns", "exec", &self.name, "sh", "-c", text]).ok()
+        run("nsenter", &[&net(&self.name), "sh", "-c", text]).ok()
     }
 }
 
@@ -82,8 +88,8 @@ fn one_machine_is_a_cluster_and_is_left_as_it_was() {
     let port = machine.minictl(&["get", "svc", "web", "-o", path]).ok();
     let url = format!("http://198.51.100.2:{port}");
     wait_for("the neighbour to reach the node port", LIMIT, || {
-        let neighbour = machine.neighbour();
-        let answer = run("ip", &["netns", "exec", &neighbour, "curl", "-s", "-m", "2", &url]);
+        let neighbour = net(&machine.neighbour());
+        let answer = run("nsenter", &[&neighbour, "curl", "-s", "-m", "2", &url]);
         if answer.out.contains("Welcome to nginx!") { Ok(()) } else { Err(answer.to_string()) }
     });
     let down = machine.minictl(&["down"]).ok();
@@ -100,9 +106,9 @@ fn a_lab_is_closed_unless_it_has_an_uplink() {
     }
     let machine = Machine::new("mini-uplink");
     let reach = ["lab", "exec", "up/node-1", "--", "curl", "-s", "-m", "2", "198.51.100.1:8000"];
-    let neighbour = machine.neighbour();
-    let mut server = Command::new("ip")
-        .args(["netns", "exec", &neighbour, "busybox", "httpd", "-f", "-p", "8000", "-h", "/etc"])
+    let mut server = Command::new("nsenter")
+        .arg(net(&machine.neighbour()))
+        .args(["busybox", "httpd", "-f", "-p", "8000", "-h", "/etc"])
         .spawn()
         .expect("busybox is installed");
     for (uplink, reached) in [(false, false), (true, true)] {

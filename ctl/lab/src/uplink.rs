@@ -1,5 +1,8 @@
-//! The way out of a lab, if `--uplink` asks for it: by the `internet` host to the machine, and from
-//! there, under the machine's own address, wherever the machine's routes lead.
+//! The way out of a lab, if `--uplink` asks for it: by the `internet` host, under its address, to the
+//! machine, and from there, under the machine's own address, wherever the machine's routes lead.
+//!
+//! The `internet` host translates, too, because of bridge netfilter: where that is on, the machine
+//! tracks a packet when it crosses the bridge, and would not translate it when it comes again.
 //!
 //! The machine's own network gets one nftables table, named after the lab, and forwarding; whether
 //! forwarding was on before is remembered in that table's comment and restored at the end.
@@ -23,17 +26,11 @@ pub(crate) fn open(spec: &LabSpec) -> Result<()> {
         .context("read whether this machine forwards")?
         .trim()
         == "1";
-    nft(&rules(spec, forwards))?;
+    let comment = if forwards { WAS_ON } else { WAS_OFF };
+    nft(&rules(spec, comment, &spec.bridge()))?;
     namespace::set_sysctl(FORWARDING, "1").context("let this machine forward")?;
     for host in spec.hosts().iter().filter(|host| host.role == Role::Internet) {
-        Namespace::open(&paths::namespace(&host.namespace))?
-            .run(|| {
-                // The way leads back out of the link it came in by: nobody is to be told a shorter.
-                namespace::set_sysctl("net/ipv4/conf/all/send_redirects", "0")?;
-                namespace::set_sysctl("net/ipv4/conf/eth0/send_redirects", "0")?;
-                namespace::set_sysctl(FORWARDING, "1")
-            })?
-            .context("let the internet host forward")?;
+        Namespace::open(&paths::namespace(&host.namespace))?.run(|| forward_inside(spec))??;
     }
     Ok(())
 }
@@ -59,20 +56,30 @@ fn table(spec: &LabSpec) -> String {
     format!("minictl-lab-{}", spec.name)
 }
 
-fn rules(spec: &LabSpec, forwards: bool) -> String {
-    let comment = if forwards { WAS_ON } else { WAS_OFF };
+/// Lets the `internet` host forward; runs in its namespace.
+fn forward_inside(spec: &LabSpec) -> Result<()> {
+    for link in ["all", "eth0"] {
+        // The way leads back out of the link it came in by: nobody is to be told a shorter one.
+        namespace::set_sysctl(&format!("net/ipv4/conf/{link}/send_redirects"), "0")
+            .context("keep the internet host from redirecting")?;
+    }
+    namespace::set_sysctl(FORWARDING, "1").context("let the internet host forward")?;
+    nft(&rules(spec, "the way to the machine", "lo"))
+}
+
+/// Translates what leaves the lab's network by any link but `inner`.
+fn rules(spec: &LabSpec, comment: &str, inner: &str) -> String {
     format!(
         "table inet {table} {{
     comment \"{comment}\"
     chain out {{
         type nat hook postrouting priority srcnat;
-        ip saddr {network} oifname != \"{bridge}\" masquerade
+        ip saddr {network} ip daddr != {network} oifname != \"{inner}\" masquerade
     }}
 }}
 ",
         table = table(spec),
         network = spec.network,
-        bridge = spec.bridge(),
     )
 }
 
