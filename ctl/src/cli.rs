@@ -114,21 +114,19 @@ pub(crate) enum LabCommand {
     Up(LabUp),
     /// Stop a lab and remove everything of it
     Down {
-        /// The lab
-        #[arg(default_value = "lab")]
-        name: String,
+        /// The lab [default: the only one, or the one named "lab"]
+        name: Option<String>,
     },
     /// List the labs of this machine
     List,
     /// Show hosts, processes and nodes of a lab
     Status {
-        /// The lab
-        #[arg(default_value = "lab")]
-        name: String,
+        /// The lab [default: the only one, or the one named "lab"]
+        name: Option<String>,
     },
     /// Run a command on a host of a lab
     Exec {
-        /// LAB/HOST, or HOST of the lab named "lab"
+        /// LAB/HOST, or HOST alone where the lab is clear
         host: String,
         /// The command
         #[arg(last = true, required = true)]
@@ -136,9 +134,8 @@ pub(crate) enum LabCommand {
     },
     /// Print the path of a lab's kubeconfig
     Kubeconfig {
-        /// The lab
-        #[arg(default_value = "lab")]
-        name: String,
+        /// The lab [default: the only one, or the one named "lab"]
+        name: Option<String>,
     },
 }
 
@@ -146,7 +143,7 @@ pub(crate) enum LabCommand {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LabUp {
     /// Name of the lab
-    #[arg(default_value = "lab")]
+    #[arg(default_value = lab::status::DEFAULT_LAB)]
     pub(crate) name: String,
     /// Number of nodes
     #[arg(long, default_value_t = 2)]

@@ -34,23 +34,32 @@ pub(crate) async fn lab(state: &Path, command: LabCommand) -> Result<ExitCode> {
     match command {
         LabCommand::Up(options) => lab_up(state, options).await?,
         LabCommand::Down { name } => {
+            let name = named(state, name)?;
             down::lab(state, &name).await?;
             say(&format!("lab {name} is down: nothing of it is left"));
         }
         LabCommand::List => list(state),
-        LabCommand::Status { name } => show(state, &name).await?,
+        LabCommand::Status { name } => show(state, &named(state, name)?).await?,
         LabCommand::Exec { host, command } => {
-            let (lab, host) = host.split_once('/').unwrap_or(("lab", &host));
-            let ended = exec::run(state, lab, host, &command)?;
+            let (lab, host) = match host.split_once('/') {
+                Some((lab, host)) => (lab.to_owned(), host),
+                None => (status::only_lab(state)?, host.as_str()),
+            };
+            let ended = exec::run(state, &lab, host, &command)?;
             let code = ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
             return Ok(ExitCode::from(code));
         }
         LabCommand::Kubeconfig { name } => {
+            let name = named(state, name)?;
             status::spec(state, &name)?;
             say(&Paths::lab(state, &name).kubeconfig().display().to_string());
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(state: &Path, name: Option<String>) -> Result<String> {
+    name.map_or_else(|| status::only_lab(state), Ok)
 }
 
 async fn lab_up(state: &Path, options: cli::LabUp) -> Result<()> {
@@ -69,6 +78,10 @@ async fn lab_up(state: &Path, options: cli::LabUp) -> Result<()> {
         return show(state, &spec.name).await;
     }
     preflight::check_machine()?;
+    if !paths.dir().exists() {
+        // Before the images are built, which takes a while the first time.
+        preflight::check_network(&spec).await?;
+    }
     let steps = Steps(Instant::now());
     build_images(&options.images, &steps)?;
     let program = this_program()?;
@@ -298,7 +311,7 @@ async fn import(state: &Path, archive: &Path, lab: Option<String>) -> Result<()>
             vec![up::CONTAINERD_NAMESPACE.to_owned()],
         )
     } else {
-        let name = lab.unwrap_or_else(|| "lab".to_owned());
+        let name = named(state, lab)?;
         let spec = status::spec(state, &name)?;
         let nodes = spec.node_hosts().into_iter().map(|host| host.name).collect();
         (Paths::lab(state, &name).containerd_socket(), nodes)

@@ -10,6 +10,9 @@ use crate::plan::Processes;
 use crate::spec::LabSpec;
 use crate::supervise;
 
+/// The name of a lab that is given none.
+pub const DEFAULT_LAB: &str = "lab";
+
 /// A process of a cluster as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ProcessStatus {
@@ -31,6 +34,20 @@ pub fn labs(state: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// The lab that is meant when none is named: the one named `lab`, or the only one there is.
+///
+/// # Errors
+/// When there is none, or several; the message names them.
+pub fn only_lab(state: &Path) -> Result<String> {
+    let labs = labs(state);
+    match labs.as_slice() {
+        [only] => Ok(only.clone()),
+        several if several.iter().any(|name| name == DEFAULT_LAB) => Ok(DEFAULT_LAB.to_owned()),
+        [] => bail!("there is no lab: start one with \"minictl lab up\""),
+        several => bail!("there are several labs, name one of them: {}", several.join(", ")),
+    }
 }
 
 /// What a lab was asked to be.
@@ -64,7 +81,7 @@ pub fn default_kubeconfig(state: &Path) -> Option<PathBuf> {
         .map(|name| (name.clone(), Paths::lab(state, &name)))
         .filter(|(_, paths)| is_up(paths))
         .collect();
-    running.sort_by_key(|(name, _)| name != "lab");
+    running.sort_by_key(|(name, _)| name != DEFAULT_LAB);
     let machine = Paths::machine(state);
     running
         .into_iter()
@@ -123,6 +140,21 @@ mod tests {
         assert_eq!(default_kubeconfig(dir.path()), None);
         let error = spec(dir.path(), "lab").unwrap_err();
         assert_eq!(error.to_string(), "there is no lab lab: start it with \"minictl lab up lab\"");
+    }
+
+    #[test]
+    fn a_lab_need_not_be_named_where_there_is_no_doubt() {
+        let dir = tempfile::tempdir().unwrap();
+        let make =
+            |name: &str| std::fs::create_dir_all(dir.path().join("labs").join(name)).unwrap();
+        let only = || only_lab(dir.path()).map_err(|error| error.to_string());
+        assert!(only().unwrap_err().starts_with("there is no lab:"));
+        make("b");
+        assert_eq!(only(), Ok("b".to_owned()));
+        make("a");
+        assert_eq!(only(), Err("there are several labs, name one of them: a, b".to_owned()));
+        make("lab");
+        assert_eq!(only(), Ok("lab".to_owned()));
     }
 
     #[test]

@@ -126,7 +126,8 @@ async fn keep_running(
                 // Cancel-safe: `wait` can be called again after it was dropped.
                 tokio::select! {
                     status = child.wait() => {
-                        tracing::warn!(process = process.name, ?status, "ended");
+                        let how = status.map_or_else(|e| e.to_string(), |status| status.to_string());
+                        tracing::warn!(process = process.name, "ended: {how}");
                     }
                     () = stop.cancelled() => {
                         end(&mut child, &process.name).await;
