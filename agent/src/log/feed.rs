@@ -1,7 +1,8 @@
 //! The live feed: the helper process's socket, from both ends.
 //!
 //! A frame is one byte for the stream (1 standard output, 2 standard error), four bytes of length
-//! (big-endian) and the bytes. The end of the connection is the end of the container's output.
+//! (big-endian) and the bytes. The first frame is empty: it says that the helper knows the reader. The
+//! end of the connection is the end of the container's output.
 
 use std::{io, path::Path};
 
@@ -38,7 +39,10 @@ impl Feed {
             connection.set_nonblocking(true)?;
             UnixStream::from_std(connection)
         })?;
-        Ok(Self { connection })
+        let mut feed = Self { connection };
+        // Connecting takes only the kernel: the helper may still have to accept.
+        let known = feed.next().await.map(|_| feed);
+        known.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// The next bytes; `None` when the output has ended.

@@ -99,9 +99,14 @@ fn signal_ready(config: &HelperConfig) -> io::Result<()> {
 }
 
 fn accept(listener: &UnixListener, sink: &Mutex<Sink>) {
-    for reader in listener.incoming().flatten() {
+    let hello = feed::frame(Stream::Stdout, &[]);
+    for mut reader in listener.incoming().flatten() {
         if reader.set_write_timeout(Some(READER_PATIENCE)).is_ok() {
-            lock(sink).readers.push(reader);
+            // In one go: whatever is written after the hello comes to this reader, too.
+            let mut sink = lock(sink);
+            if reader.write_all(&hello).is_ok() {
+                sink.readers.push(reader);
+            }
         }
     }
 }
@@ -178,6 +183,23 @@ impl Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_reader_hears_all_that_is_written_after_it_has_connected() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Arc::new(Mutex::new(Sink::open(&folder.path().join("0.log")).unwrap()));
+        let (listener, acceptor) = (listen(folder.path()).unwrap(), Arc::clone(&sink));
+        thread::spawn(move || accept(&listener, &acceptor));
+        let mut readers = Vec::new();
+        for number in 0..50_u8 {
+            readers.push(feed::Feed::connect(folder.path()).await.unwrap());
+            lock(&sink).write(Stream::Stderr, &[], &[number]).unwrap();
+        }
+        for (number, mut reader) in (0..50).zip(readers) {
+            let expected = feed::Chunk { stream: Stream::Stderr, bytes: vec![number] };
+            assert_eq!(reader.next().await, Some(expected));
+        }
+    }
 
     #[test]
     fn a_full_log_is_put_aside_and_only_the_newest_files_stay() {

@@ -199,7 +199,8 @@ impl NodeService {
 /// Whether a container's streams cannot be joined because nobody holds their other ends: it has
 /// ended, though the record does not tell yet.
 fn has_just_ended(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)
 }
 
 /// A shell's codes for a command that is missing (127) or cannot be run (126).
@@ -383,8 +384,9 @@ mod tests {
         let io = tempfile::tempdir().unwrap();
         assert!(has_just_ended(&Feed::connect(io.path()).await.unwrap_err()), "no socket");
         let listener = std::os::unix::net::UnixListener::bind(io.path().join("feed.sock")).unwrap();
-        Feed::connect(io.path()).await.unwrap();
-        drop(listener);
+        let ending = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        assert!(has_just_ended(&Feed::connect(io.path()).await.unwrap_err()), "hung up");
+        ending.join().unwrap();
         assert!(has_just_ended(&Feed::connect(io.path()).await.unwrap_err()), "nobody listens");
         assert!(!has_just_ended(&io::ErrorKind::PermissionDenied.into()));
     }

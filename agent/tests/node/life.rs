@@ -153,6 +153,29 @@ fn deletion_is_graceful_and_then_complete() {
 }
 
 #[test]
+fn a_deletion_right_after_the_end_of_a_container_finds_no_new_run() {
+    on_a_node(async |bed| {
+        let script = "[ -e /d/ran ] || { echo > /d/ran; exit 0; }; while :; do sleep 1; done";
+        bed.create_pod(
+            "shell",
+            json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": [{
+                "name": "c", "image": "busybox", "command": ["sh", "-c", script],
+                "volumeMounts": [{"name": "v", "mountPath": "/d"}],
+            }]}),
+        );
+        bed.api
+            .until(&Bed::path("shell"), |pod| {
+                let state = &container(&pod?["status"])["state"];
+                (state["terminated"]["exitCode"] == 0).then_some(())
+            })
+            .await;
+        // A second run would be a shell as process 1, deaf to SIGTERM for all of this grace.
+        bed.delete_pod("shell", 30);
+        bed.until_gone("shell").await;
+    });
+}
+
+#[test]
 fn a_pod_that_is_going_is_as_ready_as_its_containers() {
     on_a_node(async |bed| {
         let script = "trap 'echo > /tmp/draining' TERM; while :; do sleep 0.05; done";
