@@ -74,9 +74,7 @@ pub struct Identity {
 impl std::fmt::Debug for Identity {
     /// Leaves the private key out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Identity")
-            .field("cert_pem", &self.cert_pem)
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
     }
 }
 
@@ -94,9 +92,7 @@ pub struct ServerIdentity {
 impl std::fmt::Debug for ServerIdentity {
     /// Leaves the private key out.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerIdentity")
-            .field("cert_pem", &self.cert_pem)
-            .finish_non_exhaustive()
+        f.debug_struct("ServerIdentity").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
     }
 }
 
@@ -116,14 +112,8 @@ impl Authority {
         match (cert.exists(), key.exists()) {
             (true, true) => Self::load(&cert, &key),
             (false, false) => Self::create(dir, &cert, &key),
-            (true, false) => Err(PkiError::Incomplete {
-                present: cert,
-                missing: key,
-            }),
-            (false, true) => Err(PkiError::Incomplete {
-                present: key,
-                missing: cert,
-            }),
+            (true, false) => Err(PkiError::Incomplete { present: cert, missing: key }),
+            (false, true) => Err(PkiError::Incomplete { present: key, missing: cert }),
         }
     }
 
@@ -147,18 +137,13 @@ impl Authority {
             KeyUsagePurpose::KeyCertSign,
             KeyUsagePurpose::CrlSign,
         ];
-        let ca_pem = params
-            .self_signed(&pair)
-            .map_err(|source| PkiError::Sign(NAME.into(), source))?
-            .pem();
+        let ca_pem =
+            params.self_signed(&pair).map_err(|source| PkiError::Sign(NAME.into(), source))?.pem();
         // The key goes first: a crash in between leaves a key without a certificate, which the
         // next start names, and never a certificate that somebody trusts without its key.
         write_private(key, &pair.serialize_pem())?;
         write_private(cert, &ca_pem)?;
-        Ok(Authority {
-            ca_pem,
-            issuer: Issuer::new(params, pair),
-        })
+        Ok(Authority { ca_pem, issuer: Issuer::new(params, pair) })
     }
 
     /// The authority's certificate, PEM.
@@ -186,11 +171,7 @@ impl Authority {
     /// As [`Authority::server`].
     pub fn server_identity(&self, names: &[String]) -> Result<ServerIdentity, PkiError> {
         let Identity { cert_pem, key_pem } = self.server(names)?;
-        Ok(ServerIdentity {
-            ca_pem: self.ca_pem.clone(),
-            cert_pem,
-            key_pem,
-        })
+        Ok(ServerIdentity { ca_pem: self.ca_pem.clone(), cert_pem, key_pem })
     }
 
     /// A client certificate (valid 1 year): the common name is the user, the organization its
@@ -202,14 +183,9 @@ impl Authority {
         let mut params = params_for(common_name, LEAF_LIFE);
         match organizations {
             [] => {}
-            [one] => params
-                .distinguished_name
-                .push(DnType::OrganizationName, *one),
+            [one] => params.distinguished_name.push(DnType::OrganizationName, *one),
             several => {
-                return Err(PkiError::Organizations(
-                    common_name.to_owned(),
-                    several.len(),
-                ));
+                return Err(PkiError::Organizations(common_name.to_owned(), several.len()));
             }
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -223,10 +199,7 @@ impl Authority {
         let cert = params
             .signed_by(&key, &self.issuer)
             .map_err(|source| PkiError::Sign(name.to_owned(), source))?;
-        Ok(Identity {
-            cert_pem: cert.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok(Identity { cert_pem: cert.pem(), key_pem: key.serialize_pem() })
     }
 }
 
@@ -236,9 +209,7 @@ fn params_for(common_name: &str, life: Duration) -> CertificateParams {
     params.not_before = (now - CLOCK_SKEW).into();
     params.not_after = (now + life).into();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params
 }
 
@@ -246,9 +217,7 @@ fn san(name: &str) -> Result<SanType, PkiError> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
-    let dns = name
-        .try_into()
-        .map_err(|source| PkiError::Name(name.to_owned(), source))?;
+    let dns = name.try_into().map_err(|source| PkiError::Name(name.to_owned(), source))?;
     Ok(SanType::DnsName(dns))
 }
 

@@ -68,10 +68,7 @@ mod tests {
 
     #[test]
     fn reads_back_as_yaml_with_the_certificates() {
-        let identity = Identity {
-            cert_pem: "CERT".into(),
-            key_pem: "KEY".into(),
-        };
+        let identity = Identity { cert_pem: "CERT".into(), key_pem: "KEY".into() };
         let text = kubeconfig(
             "lab: \"one\"",
             "https://127.0.0.1:6443",
@@ -85,15 +82,9 @@ mod tests {
         assert_eq!(cluster["name"], "lab: \"one\"");
         assert_eq!(cluster["cluster"]["server"], "https://127.0.0.1:6443");
         assert_eq!(cluster["cluster"]["tls-server-name"], "kubernetes");
-        assert_eq!(
-            cluster["cluster"]["certificate-authority-data"],
-            STANDARD.encode("CA")
-        );
+        assert_eq!(cluster["cluster"]["certificate-authority-data"], STANDARD.encode("CA"));
         let user = &value["users"][0];
-        assert_eq!(
-            user["user"]["client-certificate-data"],
-            STANDARD.encode("CERT")
-        );
+        assert_eq!(user["user"]["client-certificate-data"], STANDARD.encode("CERT"));
         assert_eq!(user["user"]["client-key-data"], STANDARD.encode("KEY"));
         assert_eq!(value["current-context"], value["contexts"][0]["name"]);
         assert_eq!(value["contexts"][0]["context"]["user"], user["name"]);
@@ -101,10 +92,7 @@ mod tests {
 
     #[test]
     fn without_a_server_name_none_is_written() {
-        let identity = Identity {
-            cert_pem: String::new(),
-            key_pem: String::new(),
-        };
+        let identity = Identity { cert_pem: String::new(), key_pem: String::new() };
         let text = kubeconfig("lab", "https://h:1", None, "", "admin", &identity);
         assert!(!text.contains("tls-server-name"), "{text}");
     }
