@@ -190,5 +190,9 @@ fn what_cannot_be_started_is_refused_with_its_fix() {
     unprivileged.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(e2e::minictl());
     let error = finish(unprivileged, &["lab", "up", "--no-images"], None).refused();
     assert!(error.contains("needs root"), "{error}");
+    let mut bare = std::process::Command::new("env");
+    bare.arg("PATH=/nonexistent").arg(e2e::minictl());
+    let error = finish(bare, &["lab", "up", "--no-images"], None).refused();
+    assert!(error.contains("is not installed: apt-get install -y containerd"), "{error}");
     assert_eq!(std::fs::read_dir(state.path()).expect("the folder").count(), 0, "half-made state");
 }
