@@ -52,7 +52,7 @@ pub(crate) enum Command {
         shell: clap_complete::Shell,
     },
     #[command(flatten)]
-    Client(verbs::Verb),
+    Client(Box<verbs::Verb>),
 }
 
 /// The engine that carries Services.

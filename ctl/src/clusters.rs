@@ -126,8 +126,9 @@ async fn import_all(
     let archives = images::archives(&options.images);
     let mut imports = tokio::task::JoinSet::new();
     for archive in archives.clone() {
-        for namespace in namespaces.to_vec() {
+        for namespace in namespaces {
             let (socket, archive) = (socket.to_owned(), archive.clone());
+            let namespace = namespace.clone();
             imports.spawn(async move {
                 agent::import_image(&socket, &namespace, &archive)
                     .await

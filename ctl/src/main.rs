@@ -97,7 +97,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Client(verb) => {
             let found = lab::status::default_kubeconfig(&state);
             let mut io = verbs::Io::standard();
-            let code = verbs::run(&cli.globals, verb, found, &mut io).await;
+            let code = verbs::run(&cli.globals, *verb, found, &mut io).await;
             return Ok(terminal::exit(code));
         }
     }
