@@ -19,7 +19,7 @@ KUBECTLS=$(command -v kubectl)
 [ ! -x "$old" ] || KUBECTLS=$KUBECTLS:$old
 export KUBECTLS
 
-cargo test --locked --workspace -- --nocapture --test-threads=2 2>&1 | tee "$log"
+cargo test --locked --workspace --no-fail-fast -- --nocapture --test-threads=2 2>&1 | tee "$log"
 skipped=$(grep -c '^SKIPPED: ' "$log" || true)
 echo
 echo "$skipped tests were skipped"
