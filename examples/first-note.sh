@@ -4,7 +4,7 @@
 set -euo pipefail
 minictl=${1:-minictl}
 lab=${2:-lab}
-here=$(cd "$(dirname "$0")" && pwd)
+course=$(cd "$(dirname "$0")/../docs/course" && pwd)
 KUBECONFIG=$("$minictl" lab kubeconfig "$lab")
 export KUBECONFIG
 
@@ -14,7 +14,7 @@ run() {
   "$minictl" "$@"
 }
 
-run apply -f "$here/../docs/course/ClusterIP.yaml"
+run apply -f "$course/ClusterIP.yaml"
 "$minictl" get svc clusterip-nginx >/dev/null 2>&1 || run expose deployment/clusterip-nginx
 "$minictl" get svc nginx-nodeport >/dev/null 2>&1 ||
   run expose deployment/clusterip-nginx --type=NodePort --name=nginx-nodeport
@@ -29,7 +29,9 @@ port=$("$minictl" get svc nginx-nodeport -o jsonpath='{.spec.ports[0].nodePort}'
 nodes=$("$minictl" get nodes -o jsonpath='{.items[*].status.addresses[0].address}')
 
 printf '\n# From a pod to the virtual address of the Service:\n'
-run run "visitor-$RANDOM" --rm -i --restart=Never --image=busybox --quiet -- timeout 5 wget -qO- "$vip" | grep -E '^\$|<title>'
+# Quick commands are over before a client can attach; it says so and reads their log.
+run run "visitor-$RANDOM" --rm -i --restart=Never --image=busybox --quiet -- timeout 5 wget -qO- "$vip" \
+  2> >(grep -v "couldn't attach" >&2) | grep -E '^\$|<title>'
 
 printf '\n# From the client, a host outside the cluster, to the same port of every node:\n'
 for node in $nodes; do
@@ -43,7 +45,7 @@ The lab goes on running. Try:
   minictl describe svc clusterip-nginx
   minictl run busybox --rm -it --image=busybox /bin/sh
   minictl lab exec $lab/node-1 -- nft list table inet minictl
-  minictl lab status $lab             hosts, processes, memory
-  minictl lab down $lab               the end
+  minictl lab status $lab               hosts, processes, memory
+  minictl lab down $lab                 the end
 kubectl works, too:  export KUBECONFIG=$KUBECONFIG
 END

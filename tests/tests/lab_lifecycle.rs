@@ -31,10 +31,7 @@ fn machine() -> BTreeSet<String> {
     note("mount", run("cut", &["-d ", "-f5", "/proc/self/mountinfo"]).ok());
     let cgroups = "find /sys/fs/cgroup -type d -path '*minictl*'";
     note("cgroup", run("sh", &["-c", cgroups]).ok());
-    note(
-        "shim",
-        run("sh", &["-c", "ls -d /run/containerd/s/* /run/containerd 2>/dev/null || true"]).ok(),
-    );
+    note("shim", run("sh", &["-c", "find /run/containerd 2>/dev/null || true"]).ok());
     note(
         "state",
         run("sh", &["-c", "ls -d /var/lib/minictl /var/lib/containerd/* 2>/dev/null || true"]).ok(),

@@ -21,6 +21,8 @@ use crate::{network, status, supervise};
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(20);
 /// How long a killed process may take to vanish.
 const KILL_GRACE: Duration = Duration::from_secs(5);
+/// Where every containerd of a machine has the sockets of its shims, and runc its state.
+const CONTAINERD_RUN: &str = "/run/containerd";
 /// The programs that a cluster's processes are: nothing else is ever killed.
 const OUR_PROGRAMS: &[&str] =
     &["containerd", "containerd-shim-runc-v2", "containerd-shim", "runc", "minictl"];
@@ -77,23 +79,32 @@ pub fn machine_files(state: &Path) -> Result<()> {
 /// Stops everything of a cluster and unmounts it; `cgroup` is relative to the hierarchies' roots.
 pub(crate) async fn stop_processes(paths: &Paths, cgroup: &str) -> Vec<anyhow::Error> {
     let mut failed = Vec::new();
-    let sockets = shim_sockets(paths);
+    let outside = left_outside(&bundles(paths));
     failed.extend(stop_supervisor(paths).await.err());
     // Containers first, so that their shims see them end; then whatever of ours is left.
     failed.extend(kill_all("containers", || cgroup_members(cgroup)).await.err());
     failed.extend(kill_all("processes", || our_processes(paths.dir())).await.err());
     failed.extend(unmount_below(paths.dir()));
     failed.extend(remove_cgroups(cgroup));
-    for socket in &sockets {
-        // A shim that ended by itself removed its own.
-        let _ = std::fs::remove_file(socket);
-    }
-    if let Some(folder) = sockets.first().and_then(|socket| socket.parent()) {
-        // These folders stay if another containerd uses them.
-        let _ = std::fs::remove_dir(folder);
-        let _ = folder.parent().map(std::fs::remove_dir);
+    failed.extend(outside.iter().filter_map(|path| remove(path)));
+    for path in &outside {
+        // These folders stay as long as another containerd has something in them.
+        for folder in path.ancestors().skip(1).take_while(|f| f.starts_with(CONTAINERD_RUN)) {
+            let _ = std::fs::remove_dir(folder);
+        }
     }
     failed
+}
+
+/// Removes a file or a folder with all that is in it; an absent one is no failure.
+fn remove(path: &Path) -> Option<anyhow::Error> {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    let error = removed.err().filter(|error| error.kind() != std::io::ErrorKind::NotFound)?;
+    Some(anyhow!(error).context(format!("remove {}", path.display())))
 }
 
 fn remove_files(paths: &Paths) -> Option<anyhow::Error> {
@@ -231,15 +242,31 @@ fn belongs(command: &str, folder: &str) -> bool {
         && words.any(|word| word.contains(folder))
 }
 
-/// Where the shims of the cluster's containerd listen: outside its folder, because the path of a
-/// socket may not be long. Each container's bundle names its shim's.
-fn shim_sockets(paths: &Paths) -> Vec<PathBuf> {
+/// The bundles of the cluster's containers: `…/NAMESPACE/ID`, each with the address of its shim.
+fn bundles(paths: &Paths) -> Vec<PathBuf> {
     let tasks = paths.containerd().join("state/io.containerd.runtime.v2.task");
-    deepest_first(&tasks)
-        .into_iter()
-        .filter_map(|bundle| std::fs::read_to_string(bundle.join("address")).ok())
-        .filter_map(|address| Some(PathBuf::from(address.trim().strip_prefix("unix://")?)))
-        .collect()
+    let below = |folder: PathBuf| {
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+    };
+    below(tasks).flat_map(below).collect()
+}
+
+/// What bundles have outside of the cluster's folder, whatever containerd is told: the socket of the
+/// shim, because the path of a socket may not be long, and the state of runc.
+fn left_outside(bundles: &[PathBuf]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for bundle in bundles {
+        let mut names = bundle.iter().rev();
+        if let (Some(id), Some(namespace)) = (names.next(), names.next()) {
+            found.push(Path::new(CONTAINERD_RUN).join("runc").join(namespace).join(id));
+        }
+        if let Ok(address) = std::fs::read_to_string(bundle.join("address")) {
+            found.extend(address.trim().strip_prefix("unix://").map(PathBuf::from));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
 }
 
 fn unmount_below(dir: &Path) -> Vec<anyhow::Error> {
@@ -280,6 +307,19 @@ mod tests {
         assert!(!belongs("vi\0/state/labs/a/lab.json", folder));
         assert!(!belongs("containerd\0--config\0/state/labs/ab/containerd/config.toml", folder));
         assert!(!belongs("", folder));
+    }
+
+    #[test]
+    fn what_a_container_has_outside_of_its_clusters_folder_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::machine(dir.path());
+        let bundle = paths.containerd().join("state/io.containerd.runtime.v2.task/node-1/abc");
+        std::fs::create_dir_all(&bundle).unwrap();
+        std::fs::write(bundle.join("address"), "unix:///run/containerd/s/0123\n").unwrap();
+        assert_eq!(
+            left_outside(&bundles(&paths)),
+            [Path::new("/run/containerd/runc/node-1/abc"), Path::new("/run/containerd/s/0123")]
+        );
     }
 
     #[test]
