@@ -2,11 +2,20 @@
 //! namespace that the test makes, so that the real one's network is left alone.
 
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use e2e::{Answer, can_run_labs, finish, minictl, run, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// One cluster of the machine at a time: whether it runs a containerd is a matter of all of it.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    // A test that failed has said so itself.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The option of `nsenter` for a namespace. `ip netns exec` would enter a mount namespace of its own,
 /// too, in which pins made by one command are unknown to the next.
@@ -73,6 +82,7 @@ fn one_machine_is_a_cluster_and_is_left_as_it_was() {
     if !can_run_labs() {
         return;
     }
+    let _alone = alone();
     let machine = Machine::new("mini-test");
     let network = "ip -o link | cut -d' ' -f2 | cut -d@ -f1; ip route; nft list tables; \
                    cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all/send_redirects";
@@ -97,6 +107,76 @@ fn one_machine_is_a_cluster_and_is_left_as_it_was() {
     assert_eq!(machine.shell(network), before);
     let left: Vec<_> = std::fs::read_dir(machine.state.path()).into_iter().flatten().collect();
     assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// A containerd as a machine's service manager starts it, where none runs already.
+struct Service(Option<(std::process::Child, tempfile::TempDir)>);
+
+const SOCKET: &str = "/run/containerd/containerd.sock";
+
+impl Service {
+    fn ensure() -> Self {
+        if std::os::unix::net::UnixStream::connect(SOCKET).is_ok() {
+            return Self(None);
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = format!(
+            "version = 2\nroot = \"{0}/root\"\nstate = \"{0}/state\"\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{SOCKET}\"\n",
+            dir.path().display()
+        );
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, config).expect("a configuration");
+        let log = std::fs::File::create(dir.path().join("log")).expect("a log");
+        let child = Command::new("containerd")
+            .arg("--config")
+            .arg(&file)
+            .stderr(log)
+            .spawn()
+            .expect("containerd is installed");
+        wait_for("containerd to answer", LIMIT, || {
+            std::os::unix::net::UnixStream::connect(SOCKET).map_err(|error| error.to_string())
+        });
+        Self(Some((child, dir)))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.0 {
+            let _ = run("kill", &[child.id().to_string()]);
+            let _ = child.wait();
+            for socket in [SOCKET.to_owned(), format!("{SOCKET}.ttrpc")] {
+                let _ = std::fs::remove_file(socket);
+            }
+            // Each stays if another containerd has something in it.
+            for folder in
+                ["/run/containerd/s", "/run/containerd/runc/minictl", "/run/containerd/runc"]
+            {
+                let _ = std::fs::remove_dir(folder);
+            }
+            let _ = std::fs::remove_dir("/run/containerd");
+        }
+    }
+}
+
+#[test]
+fn the_machines_own_containerd_is_used_and_given_back() {
+    if !can_run_labs() {
+        return;
+    }
+    let _alone = alone();
+    let _service = Service::ensure();
+    let machine = Machine::new("mini-lent");
+    let _ = machine.minictl(&["up", "--node-name", "alone"]).ok();
+    let _ = machine.minictl(&["run", "web", "--image=nginx"]).ok();
+    let _ = machine.minictl(&["wait", "pod/web", "--for=condition=Ready", "--timeout=60s"]).ok();
+    let containers = || run("ctr", &["-n", "minictl", "containers", "ls", "-q"]).ok();
+    assert_eq!(containers().lines().count(), 1);
+    let _ = machine.minictl(&["down"]).ok();
+    assert_eq!(containers(), "");
+    let namespaces = run("ctr", &["namespaces", "ls", "-q"]).ok();
+    assert!(!namespaces.contains("minictl"), "{namespaces}");
 }
 
 #[test]
