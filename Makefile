@@ -5,9 +5,9 @@ SHELL := /bin/bash
 LAB ?= lab
 
 # What the product needs to run, what its build needs, and what its tests check it with.
-RUNTIME_PACKAGES := containerd runc nftables iproute2 apt dpkg
+RUNTIME_PACKAGES := containerd runc nftables iproute2 apt dpkg curl
 BUILD_PACKAGES := protobuf-compiler libprotobuf-dev gcc libc6-dev
-TEST_PACKAGES := curl jq socat conntrack dnsutils ipvsadm qemu-system-x86 cpio busybox-static util-linux
+TEST_PACKAGES := jq conntrack dnsutils ipvsadm qemu-system-x86 cpio busybox-static util-linux bsdutils procps kmod git
 
 # Installs what is missing of a list of packages; $(1) is the list.
 define install
