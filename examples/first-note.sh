@@ -45,7 +45,7 @@ The lab goes on running. Try:
   minictl describe svc clusterip-nginx
   minictl run busybox --rm -it --image=busybox /bin/sh
   minictl lab exec $lab/node-1 -- nft list table inet minictl
-  minictl lab status $lab               hosts, processes, memory
-  minictl lab down $lab                 the end
+  minictl lab status $lab              hosts, processes, memory
+  minictl lab down $lab                the end
 kubectl works, too:  export KUBECONFIG=$KUBECONFIG
 END
