@@ -135,7 +135,7 @@ impl Parts {
         let (services, store_writer) = reflector::store::<Service>();
         let node = NodeFacts {
             name: config.node_name.clone(),
-            host_ip: config.node_ip,
+            host_ip: config.node_ip(),
             cpu_milli: machine.cpus * 1000,
             memory: machine.memory,
         };

@@ -7,8 +7,9 @@ use std::{net::IpAddr, path::PathBuf};
 pub struct Config {
     /// The node's name, as in its client certificate.
     pub node_name: String,
-    /// The node's address, which others reach it by.
-    pub node_ip: IpAddr,
+    /// The node's addresses, which others reach it by: one of each family, the cluster's own family
+    /// first. Never empty.
+    pub node_ips: Vec<IpAddr>,
     /// How to reach the API server; its TLS settings are the tunnel's too.
     pub kube: kube::Config,
     /// containerd's socket.
@@ -33,12 +34,20 @@ pub struct Config {
     pub mtu: u32,
 }
 
+impl Config {
+    /// The node's address of the cluster's own family.
+    #[must_use]
+    pub fn node_ip(&self) -> IpAddr {
+        *self.node_ips.first().expect("a node has an address: the command line asks for it")
+    }
+}
+
 /// Settings for tests of pure code.
 #[cfg(test)]
 pub(crate) fn example() -> Config {
     Config {
         node_name: "node-1".to_owned(),
-        node_ip: IpAddr::from([192, 168, 56, 70]),
+        node_ips: vec![IpAddr::from([192, 168, 56, 70])],
         kube: kube::Config::new("http://127.0.0.1:1".parse().unwrap()),
         containerd_socket: PathBuf::from("/none"),
         containerd_namespace: "test".to_owned(),

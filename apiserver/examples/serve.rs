@@ -23,9 +23,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         pki: authority.server_identity(&["localhost".into(), "127.0.0.1".into()])?,
         listeners: vec![listener],
         advertise: SocketAddr::from(([192, 168, 56, 70], address.port())),
-        service_cidr: "10.96.0.0/12".parse()?,
-        cluster_cidr: "10.244.0.0/16".parse()?,
+        service_cidrs: vec!["10.96.0.0/12".parse()?],
+        cluster_cidrs: vec!["10.244.0.0/16".parse()?],
         node_cidr_prefix: 24,
+        node_cidr_prefix_v6: 64,
         node_ports: 30000..=32767,
     })
     .await?;

@@ -105,7 +105,7 @@ fn service(api: &Api) -> Value {
         },
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": service_address(api.ranges.service_cidr),
+            "clusterIP": service_address(api.ranges.service_v4()),
             "ports": [{
                 "name": "https",
                 "port": HTTPS,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Extension;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use store::Store;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -33,12 +33,14 @@ pub struct Config {
     pub listeners: Vec<TcpListener>,
     /// Where the `kubernetes` Service leads.
     pub advertise: SocketAddr,
-    /// The range of cluster IPs.
-    pub service_cidr: Ipv4Net,
-    /// The range of pods, from which each Node gets a slice.
-    pub cluster_cidr: Ipv4Net,
-    /// The prefix length of a Node's slice.
+    /// The ranges of cluster IPs, at most one of each family; the first is the cluster's own family.
+    pub service_cidrs: Vec<IpNet>,
+    /// The ranges of pods, from each of which every Node gets a slice.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The prefix length of a Node's IPv4 slice.
     pub node_cidr_prefix: u8,
+    /// The prefix length of a Node's IPv6 slice.
+    pub node_cidr_prefix_v6: u8,
     /// The range of node ports.
     pub node_ports: RangeInclusive<u16>,
 }
@@ -82,9 +84,10 @@ impl Server {
         let dir = config.data_dir.join("store");
         let store = Store::open(store::Config { dir, history: HISTORY }).await?;
         let ranges = Ranges {
-            service_cidr: config.service_cidr,
-            cluster_cidr: config.cluster_cidr,
+            service_cidrs: config.service_cidrs,
+            cluster_cidrs: config.cluster_cidrs,
             node_prefix: config.node_cidr_prefix,
+            node_prefix_v6: config.node_cidr_prefix_v6,
             node_ports: config.node_ports,
         };
         let api = Arc::new(Api {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 /// A mini Kubernetes to see how its networking works.
 #[derive(Debug, Parser)]
@@ -71,11 +71,11 @@ pub(crate) enum Dataplane {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Ranges {
     /// Addresses of pods; each node gets a /24 of it
-    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR")]
-    pub(crate) cluster_cidr: Ipv4Net,
+    #[arg(long, default_value = "10.244.0.0/16", value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) cluster_cidr: Vec<IpNet>,
     /// Addresses of Services
-    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR")]
-    pub(crate) service_cidr: Ipv4Net,
+    #[arg(long, default_value = "10.96.0.0/12", value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) service_cidr: Vec<IpNet>,
 }
 
 /// `minictl up`
@@ -211,8 +211,8 @@ pub(crate) struct Node {
     #[arg(long)]
     pub(crate) name: String,
     /// The node's address
-    #[arg(long)]
-    pub(crate) node_ip: IpAddr,
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) node_ip: Vec<IpAddr>,
     /// containerd's socket
     #[arg(long, default_value = lab::containerd::MACHINE_SOCKET)]
     pub(crate) containerd: PathBuf,
@@ -264,7 +264,7 @@ pub(crate) struct Netd {
 
 impl From<&Ranges> for lab::spec::Ranges {
     fn from(ranges: &Ranges) -> Self {
-        Self { cluster: ranges.cluster_cidr, service: ranges.service_cidr }
+        Self { cluster: ranges.cluster_cidr.clone(), service: ranges.service_cidr.clone() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `minictl node` and `minictl netd`: the processes of a node.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -54,8 +55,8 @@ pub(crate) async fn run_netd(
     let config = netd::Config {
         node_name: options.name,
         mode: options.dataplane.into(),
-        cluster_cidr: options.ranges.cluster_cidr,
-        service_cidr: options.ranges.service_cidr,
+        cluster_cidrs: options.ranges.cluster_cidr.clone(),
+        service_cidrs: options.ranges.service_cidr.clone(),
         node_ports: NODE_PORTS,
         bridge: options.bridge,
     };
@@ -69,11 +70,12 @@ async fn kube_config(file: &Path) -> Result<kube::Config> {
 }
 
 fn agent_config(options: &cli::Node, kube: kube::Config) -> Result<agent::Config> {
-    let dns =
-        options.ranges.service_cidr.hosts().nth(9).context("the service CIDR is too small")?;
+    let dns: Vec<IpAddr> =
+        options.ranges.service_cidr.iter().filter_map(|range| range.hosts().nth(9)).collect();
+    anyhow::ensure!(!dns.is_empty(), "the service CIDR is too small");
     Ok(agent::Config {
         node_name: options.name.clone(),
-        node_ip: options.node_ip,
+        node_ips: options.node_ip.clone(),
         kube,
         containerd_socket: options.containerd.clone(),
         containerd_namespace: options.containerd_namespace.clone(),
@@ -82,7 +84,7 @@ fn agent_config(options: &cli::Node, kube: kube::Config) -> Result<agent::Config
         logger: std::env::current_exe().context("find this program's file")?,
         cgroup_parent: options.cgroup_parent.clone(),
         bridge: BRIDGE.to_owned(),
-        cluster_dns: vec![dns.into()],
+        cluster_dns: dns,
         cluster_domain: "cluster.local".to_owned(),
         mtu: MTU,
     })
@@ -92,8 +94,8 @@ fn netd_config(options: &cli::Node) -> netd::Config {
     netd::Config {
         node_name: options.name.clone(),
         mode: options.dataplane.into(),
-        cluster_cidr: options.ranges.cluster_cidr,
-        service_cidr: options.ranges.service_cidr,
+        cluster_cidrs: options.ranges.cluster_cidr.clone(),
+        service_cidrs: options.ranges.service_cidr.clone(),
         node_ports: NODE_PORTS,
         bridge: BRIDGE.to_owned(),
     }

@@ -10,8 +10,9 @@ use tower::ServiceExt;
 
 use crate::cli;
 
-/// Bits of a node's share of the pod addresses.
+/// Prefix lengths of a node's share of the pod addresses, as upstream's node IPAM has them.
 const NODE_CIDR_PREFIX: u8 = 24;
+const NODE_CIDR_PREFIX_V6: u8 = 64;
 
 /// Runs until `stop`.
 pub(crate) async fn run(options: cli::Server, stop: CancellationToken) -> Result<()> {
@@ -23,9 +24,10 @@ pub(crate) async fn run(options: cli::Server, stop: CancellationToken) -> Result
         pki: identity,
         listeners: listeners(&options)?,
         advertise: options.advertise,
-        service_cidr: options.ranges.service_cidr,
-        cluster_cidr: options.ranges.cluster_cidr,
+        service_cidrs: options.ranges.service_cidr.clone(),
+        cluster_cidrs: options.ranges.cluster_cidr.clone(),
         node_cidr_prefix: NODE_CIDR_PREFIX,
+        node_cidr_prefix_v6: NODE_CIDR_PREFIX_V6,
         node_ports: crate::node::NODE_PORTS,
     };
     let server = apiserver::Server::start(config).await?;
@@ -97,6 +99,7 @@ fn names(options: &cli::Server) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     names.push(options.advertise.ip().to_string());
-    names.extend(options.ranges.service_cidr.hosts().next().map(|address| address.to_string()));
+    let firsts = options.ranges.service_cidr.iter().filter_map(|range| range.hosts().next());
+    names.extend(firsts.map(|address| address.to_string()));
     names
 }

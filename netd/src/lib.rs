@@ -16,7 +16,7 @@ mod settings;
 
 use std::ops::RangeInclusive;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use kube::Client;
 use netmodel::snapshot::Settings;
 use tokio_util::sync::CancellationToken;
@@ -36,10 +36,10 @@ pub struct Config {
     pub node_name: String,
     /// Which engine to use.
     pub mode: Mode,
-    /// The range of all pods.
-    pub cluster_cidr: Ipv4Net,
-    /// The range of all cluster addresses.
-    pub service_cidr: Ipv4Net,
+    /// The ranges of all pods, one of each family that the cluster has.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The ranges of all cluster addresses, one of each family that the cluster has.
+    pub service_cidrs: Vec<IpNet>,
     /// Ports that Services may have on nodes' addresses.
     pub node_ports: RangeInclusive<u16>,
     /// The link that this node's pods hang on.
@@ -50,8 +50,8 @@ impl Config {
     fn settings(&self) -> Settings {
         Settings {
             node_name: self.node_name.as_str().into(),
-            cluster_cidrs: vec![self.cluster_cidr.into()],
-            service_cidrs: vec![self.service_cidr.into()],
+            cluster_cidrs: self.cluster_cidrs.clone(),
+            service_cidrs: self.service_cidrs.clone(),
             bridge: self.bridge.as_str().into(),
             node_ports: self.node_ports.clone(),
         }

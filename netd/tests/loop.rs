@@ -143,8 +143,8 @@ impl Running {
         let config = netd::Config {
             node_name: "node-1".to_owned(),
             mode: netd::Mode::Nftables,
-            cluster_cidr: "10.244.0.0/16".parse().unwrap(),
-            service_cidr: "10.96.0.0/12".parse().unwrap(),
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
             node_ports: 30000..=32767,
             bridge: "mini0".to_owned(),
         };

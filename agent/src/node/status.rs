@@ -62,7 +62,7 @@ pub(super) fn node_status(input: &StatusInput<'_>) -> NodeStatus {
     let capacity = capacity(input.machine);
     NodeStatus {
         addresses: Some(vec![
-            address("InternalIP", input.config.node_ip.to_string()),
+            address("InternalIP", input.config.node_ip().to_string()),
             address("Hostname", input.config.node_name.clone()),
         ]),
         allocatable: Some(capacity.clone()),

@@ -194,7 +194,7 @@ impl Bed {
         let name = folder.file_name().unwrap().to_string_lossy().replace('.', "");
         let config = Config {
             node_name: "node-1".to_owned(),
-            node_ip: "192.168.56.70".parse().unwrap(),
+            node_ips: vec!["192.168.56.70".parse().unwrap()],
             kube: kube::Config::new(format!("http://{address}").parse().unwrap()),
             containerd_socket: folder.join("c.sock"),
             containerd_namespace: "test".to_owned(),

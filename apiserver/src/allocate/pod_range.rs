@@ -42,7 +42,7 @@ pub(crate) fn create(
             range
         }
         None => choose(&name, slices(ranges), |s| held(snapshot, s)).ok_or_else(|| {
-            let detail = format!("no range is left in {}", ranges.cluster_cidr);
+            let detail = format!("no range is left in {}", ranges.cluster_v4());
             let error =
                 FieldError { path: "spec.podCIDR".into(), kind: ErrorKind::Forbidden, detail };
             invalid(&name, error)
@@ -88,7 +88,7 @@ fn place(name: &str) -> Option<usize> {
 }
 
 fn slices(ranges: &Ranges) -> impl Iterator<Item = Ipv4Net> + Clone {
-    ranges.cluster_cidr.subnets(ranges.node_prefix).into_iter().flatten()
+    ranges.cluster_v4().subnets(ranges.node_prefix).into_iter().flatten()
 }
 
 fn held(snapshot: &Snapshot, slice: Ipv4Net) -> bool {
@@ -127,9 +127,10 @@ mod tests {
             ("node-1", &["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"], None),
         ];
         let ranges = Ranges {
-            service_cidr: "10.96.0.0/12".parse().unwrap(),
-            cluster_cidr: "10.0.0.0/22".parse().unwrap(),
+            service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+            cluster_cidrs: vec!["10.0.0.0/22".parse().unwrap()],
             node_prefix: 24,
+            node_prefix_v6: 64,
             node_ports: 30000..=32767,
         };
         for (name, taken, expected) in cases {

@@ -86,7 +86,7 @@ impl<'a> Plan<'a> {
         if !rules::needs_cluster_ip(service) || rules::is_headless(service) {
             return Ok(());
         }
-        let range = self.ranges.service_cidr;
+        let range = self.ranges.service_v4();
         let spec = service.spec.get_or_insert_default();
         let asked = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
         let address = match asked.into_iter().find(|a| !a.is_empty()) {

@@ -39,9 +39,10 @@ impl Cluster {
             pki: authority.server_identity(&["127.0.0.1".into()]).unwrap(),
             listeners: vec![listener],
             advertise: "192.168.56.70:6443".parse().unwrap(),
-            service_cidr: "10.96.0.0/12".parse().unwrap(),
-            cluster_cidr: "10.244.0.0/16".parse().unwrap(),
+            service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
             node_cidr_prefix: 24,
+            node_cidr_prefix_v6: 64,
             node_ports: 30000..=32767,
         })
         .await

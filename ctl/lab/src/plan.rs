@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::containerd;
@@ -125,8 +126,8 @@ pub fn server(
         format!("--bind=0.0.0.0:{}", advertise.port()),
         "--listen-stdin".to_owned(),
         format!("--advertise={advertise}"),
-        format!("--cluster-cidr={}", ranges.cluster),
-        format!("--service-cidr={}", ranges.service),
+        format!("--cluster-cidr={}", comma_separated(&ranges.cluster)),
+        format!("--service-cidr={}", comma_separated(&ranges.service)),
     ];
     Process {
         name: "server".to_owned(),
@@ -158,8 +159,8 @@ pub fn node(
         format!("--containerd-namespace={}", settings.containerd_namespace),
         format!("--agent-dir={}", text(&state)),
         format!("--cgroup-parent={}", settings.cgroup_parent),
-        format!("--cluster-cidr={}", ranges.cluster),
-        format!("--service-cidr={}", ranges.service),
+        format!("--cluster-cidr={}", comma_separated(&ranges.cluster)),
+        format!("--service-cidr={}", comma_separated(&ranges.service)),
         format!("--dataplane={}", dataplane.as_str()),
     ];
     Process {
@@ -171,6 +172,10 @@ pub fn node(
         takes_listener: false,
         log: paths.log(settings.name),
     }
+}
+
+fn comma_separated(ranges: &[IpNet]) -> String {
+    ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn text(path: &Path) -> String {
@@ -187,8 +192,8 @@ mod tests {
             nodes: 2,
             network: "192.168.56.0/24".parse().unwrap(),
             ranges: Ranges {
-                cluster: "10.244.0.0/16".parse().unwrap(),
-                service: "10.96.0.0/12".parse().unwrap(),
+                cluster: vec!["10.244.0.0/16".parse().unwrap()],
+                service: vec!["10.96.0.0/12".parse().unwrap()],
             },
             dataplane: Dataplane::Nftables,
             uplink: false,

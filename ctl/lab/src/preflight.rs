@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netns::Links;
 
 use crate::spec::{LabSpec, clashes};
@@ -27,9 +27,9 @@ pub enum PreflightError {
     )]
     Clash {
         /// What the cluster wants.
-        wanted: Ipv4Net,
+        wanted: IpNet,
         /// What is there.
-        present: Ipv4Net,
+        present: IpNet,
         /// The flag that changes it.
         flag: &'static str,
     },
@@ -64,16 +64,8 @@ pub fn check_machine() -> Result<(), PreflightError> {
 /// # Errors
 /// What it clashes with.
 pub async fn check_network(spec: &LabSpec) -> Result<(), PreflightError> {
-    let present: Vec<Ipv4Net> = Links::here()?
-        .destinations()
-        .await?
-        .into_iter()
-        .filter_map(|net| match net {
-            IpNet::V4(net) => Some(net),
-            IpNet::V6(_) => None,
-        })
-        .collect();
-    match clashes(&[spec.network], &present).first() {
+    let present = Links::here()?.destinations().await?;
+    match clashes(&[spec.network.into()], &present).first() {
         Some(&(wanted, present)) => {
             Err(PreflightError::Clash { wanted, present, flag: "--network" })
         }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 /// Port of the API server on its node.
@@ -34,7 +34,7 @@ pub enum SpecError {
     Network(Ipv4Net),
     /// The networks of nodes, pods and Services overlap.
     #[error("{0} and {1} overlap: choose another --network, --cluster-cidr or --service-cidr")]
-    Overlap(Ipv4Net, Ipv4Net),
+    Overlap(IpNet, IpNet),
     /// No such host.
     #[error("lab {lab} has no host {host:?}: its hosts are {hosts}")]
     Host {
@@ -75,10 +75,17 @@ impl Dataplane {
 /// The address ranges of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
-    /// Pods; each node gets a /24 of it.
-    pub cluster: Ipv4Net,
-    /// ClusterIPs.
-    pub service: Ipv4Net,
+    /// Pods, a range of each family; each node gets a /24 or /64 of it.
+    pub cluster: Vec<IpNet>,
+    /// ClusterIPs, a range of each family; the first is the cluster's own family.
+    pub service: Vec<IpNet>,
+}
+
+impl Ranges {
+    /// All ranges.
+    pub fn all(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.cluster.iter().chain(&self.service).copied()
+    }
 }
 
 /// A lab: nodes, a client outside the cluster, and an `internet` host, on one bridge.
@@ -143,7 +150,8 @@ impl LabSpec {
         if self.nodes == 0 || self.nodes > most {
             return Err(SpecError::Nodes(self.nodes, most));
         }
-        let ranges = [self.network, self.ranges.cluster, self.ranges.service];
+        let ranges: Vec<IpNet> =
+            std::iter::once(self.network.into()).chain(self.ranges.all()).collect();
         for (i, a) in ranges.iter().enumerate() {
             if let Some(b) = ranges[i + 1..].iter().find(|b| overlap(a, b)) {
                 return Err(SpecError::Overlap(*a, *b));
@@ -225,13 +233,13 @@ impl LabSpec {
 
 /// Whether two networks share an address.
 #[must_use]
-pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(&b.network()) || b.contains(&a.network())
 }
 
 /// The networks of the machine that a cluster's ranges would clash with, as (range, existing one).
 #[must_use]
-pub fn clashes(wanted: &[Ipv4Net], present: &[Ipv4Net]) -> Vec<(Ipv4Net, Ipv4Net)> {
+pub fn clashes(wanted: &[IpNet], present: &[IpNet]) -> Vec<(IpNet, IpNet)> {
     wanted.iter().flat_map(|w| present.iter().filter(|p| overlap(w, p)).map(|p| (*w, *p))).collect()
 }
 
@@ -239,7 +247,7 @@ pub fn clashes(wanted: &[Ipv4Net], present: &[Ipv4Net]) -> Vec<(Ipv4Net, Ipv4Net
 mod tests {
     use super::*;
 
-    fn net(text: &str) -> Ipv4Net {
+    fn net(text: &str) -> IpNet {
         text.parse().unwrap()
     }
 
@@ -247,8 +255,11 @@ mod tests {
         LabSpec {
             name: "lab".to_owned(),
             nodes,
-            network: net("192.168.56.0/24"),
-            ranges: Ranges { cluster: net("10.244.0.0/16"), service: net("10.96.0.0/12") },
+            network: "192.168.56.0/24".parse().unwrap(),
+            ranges: Ranges {
+                cluster: vec![net("10.244.0.0/16")],
+                service: vec![net("10.96.0.0/12")],
+            },
             dataplane: Dataplane::Auto,
             uplink: false,
         }
@@ -283,13 +294,13 @@ mod tests {
         assert_eq!(lab(0).validate(), Err(SpecError::Nodes(0, 99)));
         assert_eq!(lab(100).validate(), Err(SpecError::Nodes(100, 99)));
         let mut spec = lab(1);
-        spec.network = net("10.100.0.0/24");
+        spec.network = "10.100.0.0/24".parse().unwrap();
         assert_eq!(
             spec.validate(),
             Err(SpecError::Overlap(net("10.100.0.0/24"), net("10.96.0.0/12")))
         );
-        spec.network = net("192.168.56.0/28");
-        assert_eq!(spec.validate(), Err(SpecError::Network(net("192.168.56.0/28"))));
+        spec.network = "192.168.56.0/28".parse().unwrap();
+        assert_eq!(spec.validate(), Err(SpecError::Network("192.168.56.0/28".parse().unwrap())));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Worker {
     fn pod_with_address(&self) -> Pod {
         let mut pod = self.pod.clone();
         let own = self.record.sandbox.as_ref().and_then(|sandbox| sandbox.ip);
-        let address = own.unwrap_or(self.host.config.node_ip).to_string();
+        let address = own.unwrap_or(self.host.config.node_ip()).to_string();
         let status = pod.status.get_or_insert_default();
         status.pod_ips = Some(vec![PodIP { ip: address.clone() }]);
         status.pod_ip = Some(address);

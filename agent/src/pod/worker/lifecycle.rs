@@ -67,7 +67,7 @@ impl Worker {
             containerd: self.host.containerd.clone(),
             id: run.id.clone(),
             container: container.clone(),
-            address: own.unwrap_or(self.host.config.node_ip),
+            address: own.unwrap_or(self.host.config.node_ip()),
         })
     }
 

@@ -11,9 +11,10 @@ async fn store(dir: &tempfile::TempDir) -> Store {
 
 fn ranges() -> Ranges {
     Ranges {
-        service_cidr: "10.96.0.0/28".parse().unwrap(),
-        cluster_cidr: "10.244.0.0/16".parse().unwrap(),
+        service_cidrs: vec!["10.96.0.0/28".parse().unwrap()],
+        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
         node_prefix: 24,
+        node_prefix_v6: 64,
         node_ports: 30000..=30009,
     }
 }
