@@ -1,5 +1,12 @@
-//! Generates the gRPC contract from `node.proto`; needs `protoc` (Debian: protobuf-compiler).
+//! Generates the gRPC contracts; needs `protoc` (Debian: protobuf-compiler).
+
+/// What a node tells about its data plane goes on to clients as JSON, named as Kubernetes names
+/// fields; a client of another version may know fewer fields.
+const AS_JSON: &str = "#[derive(serde::Serialize, serde::Deserialize)]\n\
+                       #[serde(rename_all = \"camelCase\", default)]";
 
 fn main() -> std::io::Result<()> {
-    tonic_prost_build::compile_protos("node.proto")
+    tonic_prost_build::configure()
+        .type_attribute(".minictl.dataplane.v1", AS_JSON)
+        .compile_protos(&["node.proto", "dataplane.proto"], &["."])
 }

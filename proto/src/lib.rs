@@ -1,12 +1,18 @@
-//! The gRPC contract between the API server and the agents; see `node.proto` for who dials whom.
+//! The gRPC contracts: between the API server and the agents (`node.proto`), and between netd and
+//! who asks about its data plane (`dataplane.proto`); the files say who dials whom.
 //! Generated code only: no logic lives here.
 
-#![expect(missing_docs, reason = "generated from node.proto, which carries the comments")]
+#![expect(missing_docs, reason = "generated from the .proto files, which carry the comments")]
 #![expect(clippy::too_many_lines, reason = "generated")]
 
-/// Version 1 of the contract.
+/// Version 1 of the contract with agents.
 pub mod v1 {
     tonic::include_proto!("minictl.node.v1");
+}
+
+/// Version 1 of what netd tells.
+pub mod dataplane {
+    tonic::include_proto!("minictl.dataplane.v1");
 }
 
 /// The token of the HTTP upgrade with which an agent offers its services.
@@ -19,4 +25,14 @@ pub const TUNNEL_PROTOCOL: &str = "minictl-node";
 #[must_use]
 pub fn tunnel_path(node: &str) -> String {
     format!("/minictl.io/v1/nodes/{node}/tunnel")
+}
+
+/// The path where the API server answers for the data plane of a node; `question` is `status`,
+/// `dump` or `diff`.
+///
+/// # Examples
+/// `dataplane_path("node-1", "diff")` is `/minictl.io/v1/nodes/node-1/dataplane/diff`.
+#[must_use]
+pub fn dataplane_path(node: &str, question: &str) -> String {
+    format!("/minictl.io/v1/nodes/{node}/dataplane/{question}")
 }
