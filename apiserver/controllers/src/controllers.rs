@@ -3,6 +3,8 @@
 //! Input: a client and a [`Config`]. Output: none; [`run`] ends when it is told to stop.
 //! Invariant: no controller acts before every kind was listed once.
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,10 @@ use crate::api::{self, Api};
 use crate::census::Census;
 use crate::event::{self, Recorder};
 use crate::meta::Held;
+use crate::queue::Queue;
 use crate::reflector::{self, Source};
 use crate::view::{Kind, View};
+use crate::worker::{self, Recheck};
 use crate::{
     deployment, endpoints, endpointslice, garbage, mirroring, namespace, nodelifecycle, podgc,
     provision, replicaset, scheduler,
@@ -184,6 +188,25 @@ fn reflector<K: Kind + Held>(
     named(K::KIND, async move {
         reflector::reflect(api.client().clone(), source, K::cache(&view), stop).await;
     })
+}
+
+/// Runs one controller: waits for its inputs, then reconciles the keys of its queue, at most
+/// `parallel` at once, until stopped.
+pub(crate) async fn serve<K, F, Fut>(
+    name: &'static str,
+    context: Context,
+    queue: Arc<Queue<K>>,
+    parallel: usize,
+    reconcile: F,
+) where
+    K: Clone + Eq + Hash + Debug,
+    F: Fn(Context, K) -> Fut,
+    Fut: Future<Output = Result<Recheck, api::Error>>,
+{
+    if ready(&context).await {
+        let stop = context.stop.clone();
+        worker::work(name, queue, parallel, stop, |key| reconcile(context.clone(), key)).await;
+    }
 }
 
 /// Waits until every kind was listed once; answers whether to go on.

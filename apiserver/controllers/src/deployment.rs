@@ -27,7 +27,7 @@ use crate::controllers::{self, Context};
 use crate::meta;
 use crate::queue::Queue;
 use crate::view::{Object, View};
-use crate::worker::{self, Recheck};
+use crate::worker::Recheck;
 use crate::write::Write;
 
 const COMPONENT: &str = "deployment-controller";
@@ -38,18 +38,9 @@ const PARALLEL: usize = 5;
 pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> {
     let queue = Arc::new(Queue::default());
     register(&context.view, &queue);
-    let context = context.clone();
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, view, stop } = context;
-        worker::work("deployment", queue, PARALLEL, stop, |key| {
-            let (api, view) = (api.clone(), view.clone());
-            async move { reconcile(&api, &view, &key).await }
-        })
-        .await;
-    }
+    let look_at =
+        |Context { api, view, .. }: Context, key| async move { reconcile(&api, &view, &key).await };
+    controllers::serve("deployment", context.clone(), queue, PARALLEL, look_at)
 }
 
 fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {

@@ -21,7 +21,6 @@ use crate::meta;
 use crate::pod;
 use crate::queue::Queue;
 use crate::view::View;
-use crate::worker;
 use crate::write::{Plan, Write};
 
 /// Who writes the object; mirroring leaves it alone by this.
@@ -55,18 +54,9 @@ pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> 
             }
         }
     });
-    let context = context.clone();
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, view, stop } = context;
-        worker::work("endpoints", queue, PARALLEL, stop, |key| {
-            let (api, view) = (api.clone(), view.clone());
-            async move { api.run(look(&view, &key)).await }
-        })
-        .await;
-    }
+    let look_at =
+        |Context { api, view, .. }: Context, key| async move { api.run(look(&view, &key)).await };
+    controllers::serve("endpoints", context.clone(), queue, PARALLEL, look_at)
 }
 
 fn look(view: &View, key: &Key) -> Plan {

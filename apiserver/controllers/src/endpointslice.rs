@@ -20,7 +20,6 @@ use crate::meta;
 use crate::queue::Queue;
 use crate::selector;
 use crate::view::View;
-use crate::worker;
 use crate::write::{Plan, Write};
 
 pub(crate) use desired::{
@@ -43,18 +42,9 @@ const PARALLEL: usize = 5;
 pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> {
     let queue = Arc::new(Queue::default());
     register(&context.view, &queue);
-    let context = context.clone();
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, view, stop } = context;
-        worker::work("endpointslice", queue, PARALLEL, stop, |key| {
-            let (api, view) = (api.clone(), view.clone());
-            async move { api.run(look(&view, &key)).await }
-        })
-        .await;
-    }
+    let look_at =
+        |Context { api, view, .. }: Context, key| async move { api.run(look(&view, &key)).await };
+    controllers::serve("endpointslice", context.clone(), queue, PARALLEL, look_at)
 }
 
 fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {

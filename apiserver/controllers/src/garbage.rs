@@ -17,7 +17,7 @@ use crate::cache::Key;
 use crate::census::{Census, Seen};
 use crate::controllers::{self, Context, ResourceId};
 use crate::queue::Queue;
-use crate::worker::{self, Recheck};
+use crate::worker::Recheck;
 
 use graph::{Graph, Item};
 
@@ -38,21 +38,16 @@ pub(crate) fn run(
     });
     let (context, census) = (context.clone(), census.clone());
     async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, stop, .. } = context;
-        if stop.run_until_cancelled(census.wait_listed()).await.is_none() {
+        if context.stop.run_until_cancelled(census.wait_listed()).await.is_none() {
             return;
         }
         let graph = Arc::new(Mutex::new(Graph::default()));
         let sink = queue.clone();
-        worker::work("garbagecollector", queue, PARALLEL, stop, |item| {
-            let (api, census) = (api.clone(), census.clone());
-            let (graph, sink) = (graph.clone(), sink.clone());
+        let look_at = |Context { api, .. }: Context, item: Item| {
+            let (census, graph, sink) = (census.clone(), graph.clone(), sink.clone());
             async move { reconcile(&api, &census, &graph, &sink, &item).await }
-        })
-        .await;
+        };
+        controllers::serve("garbagecollector", context, queue, PARALLEL, look_at).await;
     }
 }
 

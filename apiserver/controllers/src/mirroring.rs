@@ -20,7 +20,6 @@ use crate::endpointslice::{self as slices, Group, MANAGED_BY, Owner, SERVICE_NAM
 use crate::meta;
 use crate::queue::Queue;
 use crate::view::View;
-use crate::worker;
 use crate::write::{Plan, Write};
 
 /// This controller's name in `managed-by`.
@@ -50,18 +49,9 @@ pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> 
             sink.add(Key::new(meta::namespace(slice), service));
         }
     });
-    let context = context.clone();
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, view, stop } = context;
-        worker::work("endpointslicemirroring", queue, PARALLEL, stop, |key| {
-            let (api, view) = (api.clone(), view.clone());
-            async move { api.run(look(&view, &key)).await }
-        })
-        .await;
-    }
+    let look_at =
+        |Context { api, view, .. }: Context, key| async move { api.run(look(&view, &key)).await };
+    controllers::serve("endpointslicemirroring", context.clone(), queue, PARALLEL, look_at)
 }
 
 fn look(view: &View, key: &Key) -> Plan {

@@ -23,7 +23,7 @@ use crate::controllers::{self, Config, Context, ResourceId};
 use crate::meta;
 use crate::queue::Queue;
 use crate::view::View;
-use crate::worker::{self, Recheck};
+use crate::worker::Recheck;
 use crate::write::{Propagation, Target, Write};
 
 /// The entry of `spec.finalizers` that is ours.
@@ -61,19 +61,14 @@ pub(crate) fn run(
         config.resources.iter().filter(|resource| resource.namespaced).copied().collect();
     let (context, census) = (context.clone(), census.clone());
     async move {
-        if !controllers::ready(&context).await {
+        if context.stop.run_until_cancelled(census.wait_listed()).await.is_none() {
             return;
         }
-        let Context { api, view, stop } = context;
-        if stop.run_until_cancelled(census.wait_listed()).await.is_none() {
-            return;
-        }
-        worker::work("namespace", queue, PARALLEL, stop, |name| {
-            let (api, view) = (api.clone(), view.clone());
+        let look_at = |Context { api, view, .. }: Context, name: String| {
             let (census, resources) = (census.clone(), resources.clone());
             async move { reconcile(&api, &view, &census, &resources, &name).await }
-        })
-        .await;
+        };
+        controllers::serve("namespace", context, queue, PARALLEL, look_at).await;
     }
 }
 

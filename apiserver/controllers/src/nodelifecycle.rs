@@ -26,7 +26,7 @@ use crate::meta;
 use crate::pod;
 use crate::queue::Queue;
 use crate::view::View;
-use crate::worker::{self, Recheck};
+use crate::worker::Recheck;
 use crate::write::{Plan, Write};
 
 /// The namespace of the nodes' leases.
@@ -87,22 +87,16 @@ pub(crate) fn run(context: &Context, config: &Config) -> impl Future<Output = ()
         grace: config.node_grace,
         startup_grace: config.node_startup_grace,
     });
-    let context = context.clone();
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        worker::work("nodelifecycle", queue, PARALLEL, context.stop, |subject| {
-            let monitor = monitor.clone();
-            async move {
-                match subject {
-                    Subject::Node(name) => monitor.judge(&name).await,
-                    Subject::Pod(key) => monitor.evict(&key).await,
-                }
+    let look_at = move |_, subject| {
+        let monitor = monitor.clone();
+        async move {
+            match subject {
+                Subject::Node(name) => monitor.judge(&name).await,
+                Subject::Pod(key) => monitor.evict(&key).await,
             }
-        })
-        .await;
-    }
+        }
+    };
+    controllers::serve("nodelifecycle", context.clone(), queue, PARALLEL, look_at)
 }
 
 fn register(context: &Context, queue: &Arc<Queue<Subject>>, pulse: &Arc<Pulse>) {

@@ -20,7 +20,7 @@ use crate::meta;
 use crate::pod;
 use crate::queue::Queue;
 use crate::view::{Kind, View};
-use crate::worker::{self, Recheck};
+use crate::worker::Recheck;
 use crate::write::{PatchKind, Plan, Propagation, Target, Write};
 
 /// How long a node must be gone (upstream: `quarantineTime`).
@@ -39,18 +39,10 @@ enum Subject {
 pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> {
     let queue = Arc::new(Queue::default());
     register(&context.view, &queue);
-    let context = context.clone();
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, view, stop } = context;
-        worker::work("podgc", queue, PARALLEL, stop, |subject| {
-            let (api, view) = (api.clone(), view.clone());
-            async move { reconcile(&api, &view, &subject).await }
-        })
-        .await;
-    }
+    let look_at = |Context { api, view, .. }: Context, subject| async move {
+        reconcile(&api, &view, &subject).await
+    };
+    controllers::serve("podgc", context.clone(), queue, PARALLEL, look_at)
 }
 
 fn register(view: &Arc<View>, queue: &Arc<Queue<Subject>>) {

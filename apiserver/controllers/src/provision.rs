@@ -16,7 +16,7 @@ use crate::controllers::{self, Config, Context};
 use crate::meta;
 use crate::queue::Queue;
 use crate::view::View;
-use crate::worker::{self, Recheck};
+use crate::worker::Recheck;
 use crate::write::Write;
 
 /// Of all ConfigMaps, the view holds these alone.
@@ -51,17 +51,11 @@ pub(crate) fn run(context: &Context, config: &Config) -> impl Future<Output = ()
         sink.add(meta::namespace(change.latest()).to_owned());
     });
     let (context, ca): (Context, Arc<str>) = (context.clone(), config.ca_pem.as_str().into());
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, view, stop } = context;
-        worker::work("provision", queue, PARALLEL, stop, |namespace| {
-            let (api, view, ca) = (api.clone(), view.clone(), ca.clone());
-            async move { reconcile(&api, &view, &ca, &namespace).await }
-        })
-        .await;
-    }
+    let look_at = move |Context { api, view, .. }: Context, namespace: String| {
+        let ca = ca.clone();
+        async move { reconcile(&api, &view, &ca, &namespace).await }
+    };
+    controllers::serve("provision", context, queue, PARALLEL, look_at)
 }
 
 async fn reconcile(

@@ -24,7 +24,7 @@ use crate::event::{Occurrence, Severity};
 use crate::meta;
 use crate::queue::Queue;
 use crate::view::{Object, View};
-use crate::worker::{self, Recheck};
+use crate::worker::Recheck;
 use crate::write::Write;
 
 use plan::Failure;
@@ -39,18 +39,9 @@ const BURST: usize = 500;
 pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> {
     let queue = Arc::new(Queue::default());
     register(&context.view, &queue);
-    let context = context.clone();
-    async move {
-        if !controllers::ready(&context).await {
-            return;
-        }
-        let Context { api, view, stop } = context;
-        worker::work("replicaset", queue, PARALLEL, stop, |key| {
-            let (api, view) = (api.clone(), view.clone());
-            async move { reconcile(&api, &view, &key).await }
-        })
-        .await;
-    }
+    let look_at =
+        |Context { api, view, .. }: Context, key| async move { reconcile(&api, &view, &key).await };
+    controllers::serve("replicaset", context.clone(), queue, PARALLEL, look_at)
 }
 
 fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {
