@@ -87,6 +87,7 @@ fn cluster() -> Snapshot {
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
         bridge: "mini0".into(),
         node_ports: 30000..=32767,
+        default_scheduler: "rr".into(),
     });
     let node =
         Node { addresses: vec![], pod_cidrs: vec!["10.244.1.0/24".parse().unwrap()], zone: None };

@@ -12,8 +12,11 @@ use std::ops::RangeInclusive;
 use netmodel::address::{Family, Frontend, Protocol};
 use netmodel::conntrack::{is_stale, is_stale_affinity};
 use netmodel::dataplane::Dataplane;
+use netmodel::inspect::Inspection;
 use netmodel::ipvs::{self, Servers};
 use netmodel::nft::{self, Engine, Item, Layout};
+use netmodel::problem::Problem;
+use netmodel::repair::Repair;
 use netmodel::route::{RouteOp, Routes, desired_routes, diff_routes};
 use netmodel::snapshot::{ServiceName, Snapshot};
 
@@ -44,6 +47,8 @@ pub struct Report {
     pub writes: usize,
     /// Stale connections forgotten.
     pub forgotten: usize,
+    /// What another hand had changed and was put back.
+    pub repaired: Vec<Repair>,
     /// Steps that failed.
     pub failures: Vec<OpError>,
 }
@@ -53,6 +58,7 @@ impl Report {
     pub(crate) fn add(&mut self, other: Self) {
         self.writes += other.writes;
         self.forgotten += other.forgotten;
+        self.repaired.extend(other.repaired);
         self.failures.extend(other.failures);
     }
 }
@@ -91,15 +97,7 @@ impl Executor {
     /// # Errors
     /// When a socket can't be opened, or `engine` is IPVS and the kernel has none.
     pub fn open(engine: Engine) -> Result<Self, OpError> {
-        let ipvs = match engine {
-            Engine::Nftables => None,
-            Engine::Ipvs => Some(IpvsSide {
-                kernel: ipvs_kernel::Ipvs::open().map_err(failed("find IPVS in the kernel"))?,
-                servers: Servers::new(),
-                addresses: BTreeSet::new(),
-                idle: ipvs_kernel::Idle::new(),
-            }),
-        };
+        let ipvs = IpvsSide::open(engine)?;
         Ok(Self {
             engine,
             plane: Dataplane::default(),
@@ -121,6 +119,57 @@ impl Executor {
     #[must_use]
     pub fn plane(&self) -> &Dataplane {
         &self.plane
+    }
+
+    /// Lets another engine translate from the next [`Executor::sync`] on, without dropping
+    /// established connections. The engine in use stays when the kernel has not the wanted one.
+    ///
+    /// # Errors
+    /// When `engine` is IPVS and the kernel has none.
+    pub fn switch(&mut self, engine: Engine) -> Result<(), OpError> {
+        if engine == self.engine {
+            return Ok(());
+        }
+        let ipvs = IpvsSide::open(engine)?;
+        self.engine = engine;
+        self.ipvs = ipvs;
+        self.layout = None;
+        Ok(())
+    }
+
+    /// Looks, cheaply, for what the kernel sends no notice of (IPVS, settings of links), and puts
+    /// back what another hand changed. To be called twice a second.
+    pub fn audit(&mut self, snapshot: &Snapshot) -> Report {
+        let Some(layout) = self.layout.clone() else { return Report::default() };
+        let mut report = Report::default();
+        self.settings(&layout, &mut report);
+        let _ = snapshot;
+        report
+    }
+
+    /// What is programmed, what differs from what should be, and what is not ours. Reads the
+    /// kernel, changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel can't be read.
+    pub fn inspect(&mut self, snapshot: &Snapshot) -> Result<Inspection, OpError> {
+        let _ = snapshot;
+        Ok(Inspection {
+            engine: self.engine,
+            kernel: sysctl::get("kernel.osrelease").unwrap_or_default(),
+            settings: Vec::new(),
+            vip_link: None,
+            rows: Vec::new(),
+            differences: Vec::new(),
+            foreign: Vec::new(),
+            problems: self.problems(),
+        })
+    }
+
+    /// What can't be honoured of the Services as last seen.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.plane.problems()
     }
 
     /// The netlink port by which notifications of own changes to the table are known.
@@ -353,6 +402,18 @@ impl TableSide {
 }
 
 impl IpvsSide {
+    fn open(engine: Engine) -> Result<Option<Self>, OpError> {
+        Ok(match engine {
+            Engine::Nftables => None,
+            Engine::Ipvs => Some(Self {
+                kernel: ipvs_kernel::Ipvs::open().map_err(failed("find IPVS in the kernel"))?,
+                servers: Servers::new(),
+                addresses: BTreeSet::new(),
+                idle: ipvs_kernel::Idle::new(),
+            }),
+        })
+    }
+
     fn execute(&mut self, network: &mut Network, ops: &[ipvs::Op], report: &mut Report) {
         let failures_before = report.failures.len();
         for op in ops {

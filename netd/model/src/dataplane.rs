@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::{Backend, Frontend, Protocol};
+use crate::problem::{Cause, Problem};
 use crate::service::{Owner, VirtualService, virtual_services};
 use crate::snapshot::{ServiceName, Snapshot};
 
@@ -89,6 +90,17 @@ impl Dataplane {
             let winner = claims.keys().next();
             claims.keys().skip(1).filter_map(move |loser| Some((frontend, loser, winner?)))
         })
+    }
+
+    /// What can't be honoured of the Services: the same on both engines.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.conflicts()
+            .map(|(frontend, loser, winner)| Problem {
+                owner: loser.clone(),
+                cause: Cause::FrontendTaken { frontend: *frontend, winner: winner.clone() },
+            })
+            .collect()
     }
 
     /// Does any Service have a frontend at this address?

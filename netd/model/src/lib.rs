@@ -9,9 +9,12 @@
 pub mod address;
 pub mod conntrack;
 pub mod dataplane;
+pub mod inspect;
 pub mod ipvs;
 pub mod nft;
 pub mod packet;
+pub mod problem;
+pub mod repair;
 pub mod route;
 pub mod service;
 pub mod snapshot;

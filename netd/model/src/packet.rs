@@ -28,6 +28,8 @@ pub struct Packet {
     pub to: Frontend,
     /// The dice: selects among the backends, so that a walk has one answer.
     pub random: u32,
+    /// The backend that the client had when it was here before, where clients keep theirs.
+    pub remembers: Option<Backend>,
 }
 
 /// What becomes of it.

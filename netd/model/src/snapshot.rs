@@ -57,7 +57,7 @@ pub struct Service {
     pub external_local: bool,
     /// `internalTrafficPolicy: Local`.
     pub internal_local: bool,
-    /// IPVS scheduler asked for by annotation; `None` means the default of the engine.
+    /// IPVS scheduler asked for by annotation; `None` means [`Settings::default_scheduler`].
     pub scheduler: Option<Arc<str>>,
 }
 
@@ -139,6 +139,8 @@ pub struct Settings {
     pub bridge: Arc<str>,
     /// Ports that Services may have on nodes' addresses.
     pub node_ports: RangeInclusive<u16>,
+    /// The IPVS scheduler of Services that ask for none, or for one that does not exist.
+    pub default_scheduler: Arc<str>,
 }
 
 /// Everything that is known of the cluster at one moment.

@@ -114,7 +114,7 @@ fn packet() -> impl Strategy<Value = Packet> {
         |((from, source), addr, port, udp, random)| {
             let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
             let to = Frontend { addr: ip(addr), protocol, port };
-            Packet { from, source: ip(source), to, random }
+            Packet { from, source: ip(source), to, random, remembers: None }
         },
     )
 }

@@ -27,6 +27,7 @@ pub(crate) fn cluster() -> Snapshot {
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap(), "fd96::/108".parse().unwrap()],
         bridge: "mini0".into(),
         node_ports: 30000..=32767,
+        default_scheduler: "rr".into(),
     });
     for n in 1..=3 {
         let node = Node {
@@ -117,7 +118,7 @@ pub(crate) fn add(
 pub(crate) fn packet(from: From, source: &str, to: &str, random: u32) -> Packet {
     let to: std::net::SocketAddr = to.parse().unwrap();
     let to = Frontend { addr: to.ip(), protocol: Protocol::Tcp, port: to.port() };
-    Packet { from, source: ip(source), to, random }
+    Packet { from, source: ip(source), to, random, remembers: None }
 }
 
 pub(crate) fn place(snapshot: &Snapshot) -> Place {
