@@ -27,7 +27,8 @@ pub(crate) async fn run(
     let kube = kube_config(file).await?;
     let client = kube::Client::try_from(kube.clone())?;
     let agent = agent::run(agent_config(&options, kube)?, stop.child_token());
-    let netd = netd::run(client, netd_config(&options), stop.child_token());
+    let (_control, questions) = netd::control();
+    let netd = netd::run(client, netd_config(&options), questions, stop.child_token());
     let (agent, netd) =
         tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()));
     agent.context("agent")?;
@@ -60,7 +61,8 @@ pub(crate) async fn run_netd(
         node_ports: NODE_PORTS,
         bridge: options.bridge,
     };
-    Ok(netd::run(client, config, stop).await?)
+    let (_control, questions) = netd::control();
+    Ok(netd::run(client, config, questions, stop).await?)
 }
 
 async fn kube_config(file: &Path) -> Result<kube::Config> {

@@ -9,31 +9,62 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use netmodel::address::{Family, Protocol};
 use netmodel::snapshot::{
     Endpoint, EndpointPort, EndpointSlice, Node, Service, ServiceName, ServicePort,
 };
 
+use crate::ENGINE_ANNOTATION;
+use crate::conditions::PROGRAMMED;
+use crate::inputs::{Facts, OwnNode, OwnedSlice};
+use crate::wanted::WANTED_ANNOTATION;
+
 /// The annotation by which a Service asks for an IPVS scheduler.
 const SCHEDULER_ANNOTATION: &str = "minictl.io/ipvs-scheduler";
-/// Objects with this label are another proxy's.
-const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
-/// Slices with this label belong to a headless Service.
-const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 /// The label of a slice that names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// When the change happened that led to the last edit of a slice (upstream:
+/// `EndpointsLastChangeTriggerTime`).
+const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// Set on a node by Kubernetes' autoscaler before it deletes it (upstream: `pkg/proxy/healthcheck`).
+const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
-/// A Service, if there is anything to do for it in the kernel.
-pub(crate) fn service(object: &core::Service) -> Option<Service> {
+/// What there is to do for a Service in the kernel, if anything, and what is told about it.
+pub(crate) fn service(object: &core::Service) -> (Option<Service>, Facts) {
+    (programmed(object), facts(object))
+}
+
+fn facts(object: &core::Service) -> Facts {
+    let metadata = &object.metadata;
+    let conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let complaint = conditions
+        .filter(|c| c.type_ == PROGRAMMED && c.status == "False")
+        .map(|c| c.message.as_str().into());
+    Facts {
+        uid: metadata.uid.as_deref().unwrap_or_default().into(),
+        resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+        complaint: complaint.last(),
+        health_check_port: health_check_port(object),
+    }
+}
+
+/// The port counts for Services that a load balancer must only send to nodes with endpoints
+/// (upstream: `pkg/api/v1/service`, `NeedsHealthCheck`).
+fn health_check_port(object: &core::Service) -> Option<u16> {
     let spec = object.spec.as_ref()?;
-    if has_label(&object.metadata, PROXY_NAME_LABEL)
-        || has_label(&object.metadata, HEADLESS_LABEL)
-        || spec.type_.as_deref() == Some("ExternalName")
-    {
+    let counts = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local");
+    spec.health_check_node_port.filter(|_| counts).and_then(number)
+}
+
+fn programmed(object: &core::Service) -> Option<Service> {
+    let spec = object.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") {
         return None;
     }
     let cluster_ips = match &spec.cluster_ips {
@@ -44,7 +75,6 @@ pub(crate) fn service(object: &core::Service) -> Option<Service> {
     if cluster_ips.is_empty() {
         return None;
     }
-    let annotations = object.metadata.annotations.as_ref();
     Some(Service {
         ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
         cluster_ips,
@@ -59,9 +89,7 @@ pub(crate) fn service(object: &core::Service) -> Option<Service> {
         affinity_seconds: affinity_seconds(spec),
         external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
-        scheduler: annotations
-            .and_then(|a| a.get(SCHEDULER_ANNOTATION))
-            .map(|name| Arc::from(name.as_str())),
+        scheduler: annotation(&object.metadata, SCHEDULER_ANNOTATION).map(Arc::from),
     })
 }
 
@@ -100,14 +128,10 @@ fn affinity_seconds(spec: &core::ServiceSpec) -> Option<u32> {
 }
 
 /// A slice and the Service it belongs to.
-pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<(ServiceName, EndpointSlice)> {
+pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<OwnedSlice> {
     let labels = object.metadata.labels.as_ref()?;
-    if has_label(&object.metadata, PROXY_NAME_LABEL) || has_label(&object.metadata, HEADLESS_LABEL)
-    {
-        return None;
-    }
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let name = ServiceName::new(namespace, labels.get(SERVICE_NAME_LABEL)?);
+    let owner = ServiceName::new(namespace, labels.get(SERVICE_NAME_LABEL)?);
     let family = match object.address_type.as_str() {
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
@@ -122,7 +146,9 @@ pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<(ServiceName, E
         })
     });
     let endpoints = object.endpoints.iter().flatten().map(|e| endpoint(e, family));
-    Some((name, EndpointSlice { family, ports: ports.collect(), endpoints: endpoints.collect() }))
+    let slice = EndpointSlice { family, ports: ports.collect(), endpoints: endpoints.collect() };
+    let triggered = annotation(&object.metadata, TRIGGER_ANNOTATION).and_then(|at| at.parse().ok());
+    Some(OwnedSlice { owner, slice, triggered })
 }
 
 fn endpoint(object: &discovery::Endpoint, family: Family) -> Endpoint {
@@ -174,8 +200,27 @@ pub(crate) fn node(object: &core::Node) -> Node {
     }
 }
 
-fn has_label(metadata: &ObjectMeta, label: &str) -> bool {
-    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(label))
+/// What only the node itself cares about.
+pub(crate) fn own_node(object: &core::Node) -> OwnNode {
+    let metadata = &object.metadata;
+    let taints = object.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    OwnNode {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        stated: annotation(metadata, ENGINE_ANNOTATION).map(str::to_owned),
+        wanted: annotation(metadata, WANTED_ANNOTATION).map(str::to_owned),
+        leaving: metadata.deletion_timestamp.is_some()
+            || taints.into_iter().any(|taint| taint.key == LEAVING_TAINT),
+    }
+}
+
+/// The ranges of a ServiceCIDR.
+pub(crate) fn service_ranges(object: &networking::ServiceCIDR) -> Vec<IpNet> {
+    let ranges = object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    ranges.filter_map(|range| range.parse().ok()).collect()
+}
+
+fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 /// Addresses that parse; `None` (headless) and empty strings don't.

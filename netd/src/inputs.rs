@@ -1,35 +1,33 @@
-//! What the API says: three watches that keep one snapshot up to date.
+//! What the API says: watches that keep one snapshot up to date, and what was said about it.
 //!
 //! Objects are cut down to what the data plane reads before they are kept, so that a thousand
-//! Services cost little memory. An object that can't be decoded counts as absent and is named in
-//! the log; the others are not affected.
+//! Services cost little memory. Beside the snapshot stand the facts that change nothing in the
+//! kernel: versions, conditions, the Node's annotations. Invariant: [`Inputs::dirty`] names all
+//! that changed in the snapshot since it was last taken, [`Inputs::news`] all else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::stream::{BoxStream, StreamExt, select_all};
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1 as discovery;
-use kube::api::Api;
-use kube::core::DeserializeGuard;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource, ResourceExt};
-use netmodel::snapshot::{ServiceName, Settings, Snapshot};
-use serde::de::DeserializeOwned;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use kube::runtime::watcher;
+use netmodel::snapshot::{EndpointSlice, Node, Service, ServiceName, Settings, Snapshot};
 
-use crate::convert;
+mod watch;
 
-/// Events applied in one go, at most.
-const CHUNK: usize = 1024;
+pub(crate) use watch::watch;
 
 /// Something a watch saw, cut down.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Service(Change<ServiceName, Option<netmodel::snapshot::Service>>),
-    Slice(Change<SliceName, Option<(ServiceName, netmodel::snapshot::EndpointSlice)>>),
-    Node(Change<Arc<str>, Option<netmodel::snapshot::Node>>),
+    Service(Change<(Option<Service>, Facts)>),
+    Slice(Change<OwnedSlice>),
+    Node(Change<(Node, Option<Box<OwnNode>>)>),
+    Ranges(Change<Vec<IpNet>>),
     /// A watch failed and tries again.
     Failed(&'static str, watcher::Error),
+    /// The server has no ServiceCIDRs, or does not show them, or can't be reached.
+    NoRanges(watcher::Error),
 }
 
 /// Namespace and name of a slice.
@@ -37,97 +35,78 @@ pub(crate) type SliceName = ServiceName;
 
 /// A step of a watch.
 #[derive(Debug)]
-pub(crate) enum Change<N, T> {
+pub(crate) enum Change<T> {
     /// A new list begins.
     Begin,
     /// An object of the list, or a changed one.
-    Set(N, T),
+    Set(ServiceName, T),
     /// The list is complete.
     Listed,
-    /// An object went.
-    Gone(N),
+    /// An object went, or has nothing for us.
+    Gone(ServiceName),
 }
 
-/// The stream of all three watches.
-pub(crate) fn watch(client: &Client) -> BoxStream<'static, Vec<Event>> {
-    let services = kind::<core::Service, _>(client, "Services", |name, object| {
-        (name, object.and_then(|o| convert::service(&o)))
-    })
-    .map(|e| e.map_or_else(|(k, e)| Event::Failed(k, e), Event::Service));
-    let slices = kind::<discovery::EndpointSlice, _>(client, "EndpointSlices", |name, object| {
-        (name, object.and_then(|o| convert::slice(&o)))
-    })
-    .map(|e| e.map_or_else(|(k, e)| Event::Failed(k, e), Event::Slice));
-    let nodes = kind::<core::Node, _>(client, "Nodes", |name, object| {
-        (name, object.map(|o| convert::node(&o)))
-    })
-    .map(|e| e.map_or_else(|(k, e)| Event::Failed(k, e), |c| Event::Node(c.named_by(|n| n.name))));
-    select_all([services.boxed(), slices.boxed(), nodes.boxed()]).ready_chunks(CHUNK).boxed()
+/// A slice, whose it is, and when the change happened that it reports.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OwnedSlice {
+    pub(crate) owner: ServiceName,
+    pub(crate) slice: EndpointSlice,
+    /// `endpoints.kubernetes.io/last-change-trigger-time`.
+    pub(crate) triggered: Option<Timestamp>,
 }
 
-impl<N, T> Change<N, T> {
-    fn named_by<M>(self, name: impl FnOnce(N) -> M) -> Change<M, T> {
-        match self {
-            Self::Begin => Change::Begin,
-            Self::Set(n, object) => Change::Set(name(n), object),
-            Self::Listed => Change::Listed,
-            Self::Gone(n) => Change::Gone(name(n)),
-        }
-    }
+/// What is told about a Service but changes nothing in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) uid: Box<str>,
+    pub(crate) resource_version: Box<str>,
+    /// The message of the condition that says it can't be honoured, while that is so.
+    pub(crate) complaint: Option<Box<str>>,
+    /// `spec.healthCheckNodePort`, while the type and the policy make it count.
+    pub(crate) health_check_port: Option<u16>,
 }
 
-type Seen<T> = Result<Change<ServiceName, T>, (&'static str, watcher::Error)>;
-
-/// Watches one kind; objects are cut down by `cut`, which gets `None` for those it can't decode.
-fn kind<K, T>(
-    client: &Client,
-    what: &'static str,
-    cut: impl Fn(ServiceName, Option<K>) -> (ServiceName, T) + Send + 'static,
-) -> impl futures::Stream<Item = Seen<T>> + Send + 'static
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug + Send + 'static,
-    T: Send + 'static,
-{
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let name = |object: &DeserializeGuard<K>| {
-        ServiceName::new(&object.namespace().unwrap_or_default(), &object.name_any())
-    };
-    watcher(api, watcher::Config::default()).default_backoff().map(move |event| {
-        let set = |object: DeserializeGuard<K>| {
-            let name = name(&object);
-            let object = object.0.inspect_err(|error| {
-                tracing::warn!(%name, error = %error.error, "one of the {what} can't be read");
-            });
-            let (name, object) = cut(name, object.ok());
-            Change::Set(name, object)
-        };
-        match event {
-            Ok(watcher::Event::Init) => Ok(Change::Begin),
-            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
-                Ok(set(object))
-            }
-            Ok(watcher::Event::InitDone) => Ok(Change::Listed),
-            Ok(watcher::Event::Delete(object)) => Ok(Change::Gone(name(&object))),
-            Err(error) => Err((what, error)),
-        }
-    })
+/// What only the node itself cares about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OwnNode {
+    pub(crate) uid: String,
+    /// What the Node says about its engine.
+    pub(crate) stated: Option<String>,
+    /// The engine that is asked for.
+    pub(crate) wanted: Option<String>,
+    /// It is going away; balancers should look elsewhere.
+    pub(crate) leaving: bool,
 }
 
-/// What changed since the last look.
+/// What changed in the snapshot since the last look.
 #[derive(Debug, Default)]
 pub(crate) struct Dirty {
-    /// More than some Services: nodes, or a watch that began anew.
+    /// More than some Services: nodes, ranges, or all of the kernel.
     pub(crate) all: bool,
     /// Perhaps the node's own network.
     pub(crate) network: bool,
     /// Services that changed, or whose endpoints did.
     pub(crate) services: BTreeSet<ServiceName>,
+    /// When the changes happened that slices report.
+    pub(crate) triggered: Vec<Timestamp>,
 }
 
 impl Dirty {
     pub(crate) fn is_clean(&self) -> bool {
         !self.all && !self.network && self.services.is_empty()
     }
+}
+
+/// What changed beside the snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Something about this Node.
+    pub(crate) own_node: bool,
+    /// Services whose facts changed.
+    pub(crate) services: BTreeSet<ServiceName>,
+    /// Slices and Services seen, for the counters of changes.
+    pub(crate) service_changes: u64,
+    pub(crate) slice_changes: u64,
 }
 
 /// The snapshot under construction.
@@ -137,75 +116,142 @@ pub(crate) struct Inputs {
     pub(crate) snapshot: Snapshot,
     /// What changed and was not looked at yet.
     pub(crate) dirty: Dirty,
+    /// What else changed.
+    pub(crate) news: News,
+    /// What is told about Services, headless ones and the like included.
+    pub(crate) facts: BTreeMap<ServiceName, Facts>,
+    /// What is told about this node, once it is there.
+    pub(crate) own_node: Option<OwnNode>,
     /// Which Service each slice belongs to.
-    owners: std::collections::BTreeMap<SliceName, ServiceName>,
-    services: Listing<ServiceName>,
-    slices: Listing<SliceName>,
-    nodes: Listing<Arc<str>>,
+    owners: BTreeMap<SliceName, ServiceName>,
+    /// The ranges of Services by the flags, for servers that have no ServiceCIDRs.
+    configured: Vec<IpNet>,
+    ranges: BTreeMap<ServiceName, Vec<IpNet>>,
+    services: Listing,
+    slices: Listing,
+    nodes: Listing,
+    range_list: Listing,
+    started: Timestamp,
 }
 
 /// How far a watch's list has come.
-#[derive(Debug)]
-struct Listing<N> {
+#[derive(Debug, Default)]
+struct Listing {
     complete_once: bool,
     /// Names not seen yet in the list that is being read: those left at its end are gone.
-    unseen: BTreeSet<N>,
+    unseen: BTreeSet<ServiceName>,
 }
 
-impl<N> Default for Listing<N> {
-    fn default() -> Self {
-        Self { complete_once: false, unseen: BTreeSet::new() }
+impl Listing {
+    /// What a step means for single objects: each is set or goes.
+    fn step<T>(
+        &mut self,
+        change: Change<T>,
+        have: impl FnOnce() -> BTreeSet<ServiceName>,
+    ) -> Vec<(ServiceName, Option<T>)> {
+        match change {
+            Change::Begin => {
+                self.unseen = have();
+                Vec::new()
+            }
+            Change::Set(name, object) => {
+                self.unseen.remove(&name);
+                vec![(name, Some(object))]
+            }
+            Change::Listed => {
+                self.complete_once = true;
+                std::mem::take(&mut self.unseen).into_iter().map(|name| (name, None)).collect()
+            }
+            Change::Gone(name) => {
+                self.unseen.remove(&name);
+                vec![(name, None)]
+            }
+        }
     }
 }
 
 impl Inputs {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, started: Timestamp) -> Self {
         Self {
+            configured: settings.service_cidrs.clone(),
             snapshot: Snapshot::new(settings),
             dirty: Dirty { all: true, ..Dirty::default() },
-            owners: std::collections::BTreeMap::new(),
+            news: News::default(),
+            facts: BTreeMap::new(),
+            own_node: None,
+            owners: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             services: Listing::default(),
             slices: Listing::default(),
             nodes: Listing::default(),
+            range_list: Listing::default(),
+            started,
         }
     }
 
-    /// Have all three lists been complete once? Nothing may be programmed before.
+    /// Have all lists been complete once? Nothing may be programmed before.
     pub(crate) fn synced(&self) -> bool {
-        self.services.complete_once && self.slices.complete_once && self.nodes.complete_once
+        [&self.services, &self.slices, &self.nodes, &self.range_list]
+            .iter()
+            .all(|list| list.complete_once)
     }
 
     pub(crate) fn apply(&mut self, event: Event) {
         match event {
-            Event::Service(change) => self.apply_service(change),
-            Event::Slice(change) => self.apply_slice(change),
-            Event::Node(change) => self.apply_node(change),
+            Event::Service(change) => {
+                let have = || self.facts.keys().cloned().collect();
+                for (name, object) in self.services.step(change, have) {
+                    self.set_service(name, object);
+                }
+            }
+            Event::Slice(change) => {
+                let have = || self.owners.keys().cloned().collect();
+                for (name, object) in self.slices.step(change, have) {
+                    self.set_slice(&name, object);
+                }
+            }
+            Event::Node(change) => {
+                let nodes = &self.snapshot.nodes;
+                let have = || nodes.keys().map(|name| ServiceName::new("", name)).collect();
+                for (name, object) in self.nodes.step(change, have) {
+                    self.set_node(name.name, object);
+                }
+            }
+            Event::Ranges(change) => {
+                let have = || self.ranges.keys().cloned().collect();
+                for (name, object) in self.range_list.step(change, have) {
+                    match object {
+                        Some(ranges) => self.ranges.insert(name, ranges),
+                        None => self.ranges.remove(&name),
+                    };
+                }
+                self.set_ranges();
+            }
             Event::Failed(what, error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "watch {what}");
             }
+            Event::NoRanges(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "watch ServiceCIDRs");
+                self.range_list.complete_once = true;
+            }
         }
     }
 
-    fn apply_service(&mut self, change: Change<ServiceName, Option<netmodel::snapshot::Service>>) {
-        match change {
-            Change::Begin => {
-                self.services.unseen = self.snapshot.services.keys().cloned().collect();
+    fn set_service(&mut self, name: ServiceName, object: Option<(Option<Service>, Facts)>) {
+        self.news.service_changes += 1;
+        let (new, facts) = object.unzip();
+        let told = match facts {
+            Some(facts) => {
+                let told = self.facts.get(&name) != Some(&facts);
+                self.facts.insert(name.clone(), facts);
+                told
             }
-            Change::Set(name, object) => {
-                self.services.unseen.remove(&name);
-                self.set_service(name, object);
-            }
-            Change::Listed => {
-                self.services.complete_once = true;
-                for name in std::mem::take(&mut self.services.unseen) {
-                    self.set_service(name, None);
-                }
-            }
-            Change::Gone(name) => self.set_service(name, None),
+            None => self.facts.remove(&name).is_some(),
+        };
+        if told {
+            self.news.services.insert(name.clone());
         }
-    }
-
-    fn set_service(&mut self, name: ServiceName, new: Option<netmodel::snapshot::Service>) {
+        let new = new.flatten();
         let old = self.snapshot.services.get(&name);
         if old.map(AsRef::as_ref) == new.as_ref() {
             return;
@@ -217,34 +263,11 @@ impl Inputs {
         self.dirty.services.insert(name);
     }
 
-    fn apply_slice(
-        &mut self,
-        change: Change<SliceName, Option<(ServiceName, netmodel::snapshot::EndpointSlice)>>,
-    ) {
-        match change {
-            Change::Begin => self.slices.unseen = self.owners.keys().cloned().collect(),
-            Change::Set(name, object) => {
-                self.slices.unseen.remove(&name);
-                self.set_slice(&name, object);
-            }
-            Change::Listed => {
-                self.slices.complete_once = true;
-                for name in std::mem::take(&mut self.slices.unseen) {
-                    self.set_slice(&name, None);
-                }
-            }
-            Change::Gone(name) => self.set_slice(&name, None),
-        }
-    }
-
-    fn set_slice(
-        &mut self,
-        name: &SliceName,
-        new: Option<(ServiceName, netmodel::snapshot::EndpointSlice)>,
-    ) {
-        let new_owner = new.as_ref().map(|(owner, _)| owner.clone());
+    fn set_slice(&mut self, name: &SliceName, new: Option<OwnedSlice>) {
+        self.news.slice_changes += 1;
+        let new_owner = new.as_ref().map(|new| &new.owner);
         // Its label may have been edited: it leaves one Service and joins another.
-        if let Some(old_owner) = self.owners.get(name).filter(|o| Some(*o) != new_owner.as_ref()) {
+        if let Some(old_owner) = self.owners.get(name).filter(|old| Some(*old) != new_owner) {
             if let Some(slices) = self.snapshot.slices.get_mut(old_owner) {
                 slices.remove(&name.name);
                 if slices.is_empty() {
@@ -254,7 +277,7 @@ impl Inputs {
             self.dirty.services.insert(old_owner.clone());
             self.owners.remove(name);
         }
-        let Some((owner, slice)) = new else { return };
+        let Some(OwnedSlice { owner, slice, triggered }) = new else { return };
         let slices = self.snapshot.slices.entry(owner.clone()).or_default();
         if slices.get(&name.name).is_some_and(|old| **old == slice) {
             return;
@@ -262,28 +285,17 @@ impl Inputs {
         slices.insert(name.name.clone(), Arc::new(slice));
         self.owners.insert(name.clone(), owner.clone());
         self.dirty.services.insert(owner);
+        // What happened before netd was there says nothing about how fast it is.
+        self.dirty.triggered.extend(triggered.filter(|at| *at >= self.started));
     }
 
-    fn apply_node(&mut self, change: Change<Arc<str>, Option<netmodel::snapshot::Node>>) {
-        match change {
-            Change::Begin => {
-                self.nodes.unseen = self.snapshot.nodes.keys().cloned().collect();
-            }
-            Change::Set(name, object) => {
-                self.nodes.unseen.remove(&name);
-                self.set_node(name, object);
-            }
-            Change::Listed => {
-                self.nodes.complete_once = true;
-                for name in std::mem::take(&mut self.nodes.unseen) {
-                    self.set_node(name, None);
-                }
-            }
-            Change::Gone(name) => self.set_node(name, None),
+    fn set_node(&mut self, name: Arc<str>, new: Option<(Node, Option<Box<OwnNode>>)>) {
+        let (new, own) = new.unzip();
+        if name == self.snapshot.settings.node_name {
+            let own = own.flatten().map(|own| *own);
+            self.news.own_node |= own != self.own_node;
+            self.own_node = own;
         }
-    }
-
-    fn set_node(&mut self, name: Arc<str>, new: Option<netmodel::snapshot::Node>) {
         if self.snapshot.nodes.get(&name).map(AsRef::as_ref) == new.as_ref() {
             return;
         }
@@ -293,6 +305,23 @@ impl Inputs {
         };
         // Routes, node ports and masquerading all look at nodes; nodes change rarely.
         self.dirty.all = true;
+    }
+
+    /// Where the cluster has ServiceCIDRs they are the truth, and the flags may be a guess.
+    fn set_ranges(&mut self) {
+        if !self.range_list.complete_once {
+            return;
+        }
+        let mut ranges: Vec<IpNet> = self.ranges.values().flatten().copied().collect();
+        if ranges.is_empty() {
+            ranges.clone_from(&self.configured);
+        }
+        ranges.sort_unstable();
+        ranges.dedup();
+        if self.snapshot.settings.service_cidrs != ranges {
+            self.snapshot.settings.service_cidrs = ranges;
+            self.dirty.all = true;
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! restart; only [`clean_up`] removes it. Deliberately not here: pods, their links and addresses
 //! (the agent's), and any policy.
 
+mod conditions;
+mod control;
 mod convert;
 mod engine;
 mod executor;
@@ -13,6 +15,7 @@ mod inputs;
 mod kernel;
 mod reconcile;
 mod settings;
+mod wanted;
 
 use std::ops::RangeInclusive;
 
@@ -21,10 +24,14 @@ use kube::Client;
 use netmodel::snapshot::Settings;
 use tokio_util::sync::CancellationToken;
 
+pub use control::{
+    Activity, Control, ControlError, Counts, Problem, Questions, Status, control,
+};
 pub use engine::{Choice, Mode, choose};
 pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
 pub use kernel::OpError;
 pub use settings::{restore_settings, settings_now};
+pub use wanted::WANTED_ANNOTATION;
 
 /// The annotation on a Node that says which engine serves it, and why.
 pub const ENGINE_ANNOTATION: &str = "minictl.io/dataplane";
@@ -54,6 +61,7 @@ impl Config {
             service_cidrs: self.service_cidrs.clone(),
             bridge: self.bridge.as_str().into(),
             node_ports: self.node_ports.clone(),
+            default_scheduler: netmodel::ipvs::DEFAULT_SCHEDULER.into(),
         }
     }
 }
@@ -81,10 +89,27 @@ pub enum NetdError {
     },
 }
 
-/// Keeps the node's kernel equal to the cluster until told to stop.
+/// Keeps the node's kernel equal to the cluster until told to stop; answers `questions` meanwhile.
 ///
 /// # Errors
 /// When the kernel can't be reached at all. Everything else is logged, reported and tried again.
-pub async fn run(client: Client, config: Config, stop: CancellationToken) -> Result<(), NetdError> {
-    reconcile::run(client, config, stop).await
+pub async fn run(
+    client: Client,
+    config: Config,
+    questions: Questions,
+    stop: CancellationToken,
+) -> Result<(), NetdError> {
+    reconcile::run(client, config, questions, stop).await
+}
+
+/// An error with all of its causes on one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

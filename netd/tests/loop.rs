@@ -127,6 +127,7 @@ struct Running {
     host: Host,
     stop: CancellationToken,
     ended: std::sync::mpsc::Receiver<()>,
+    control: netd::Control,
 }
 
 impl Running {
@@ -149,16 +150,17 @@ impl Running {
             bridge: "mini0".to_owned(),
         };
         let (api, token) = (api.clone(), stop.clone());
+        let (control, questions) = netd::control();
         // A thread made in the namespace is in it, and so are the threads that tokio makes there.
         host.run(move || {
             std::thread::spawn(move || {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async { netd::run(api.client(), config, token).await.unwrap() });
+                runtime.block_on(async { netd::run(api.client(), config, questions, token).await.unwrap() });
                 let _ = tell.send(());
             });
         });
-        Self { host, stop, ended }
+        Self { host, stop, ended, control }
     }
 
     /// Waits until the kernel shows something, and prints what it shows instead if it never does.

@@ -5,12 +5,10 @@ use serde_json::{Value, from_value, json};
 
 fn service(spec: Value) -> Option<netmodel::snapshot::Service> {
     let object = json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec});
-    super::service(&from_value(object).unwrap())
+    super::service(&from_value(object).unwrap()).0
 }
 
-fn slice(
-    object: Value,
-) -> Option<(netmodel::snapshot::ServiceName, netmodel::snapshot::EndpointSlice)> {
+fn slice(object: Value) -> Option<crate::inputs::OwnedSlice> {
     super::slice(&from_value(object).unwrap())
 }
 
@@ -37,7 +35,7 @@ fn a_service_with_everything() {
             {"hostname": "lb.example"},
         ]}},
     });
-    let service = super::service(&from_value(object).unwrap()).unwrap();
+    let service = super::service(&from_value(object).unwrap()).0.unwrap();
     let ports: Vec<_> =
         service.ports.iter().map(|p| (&*p.name, p.protocol, p.port, p.node_port)).collect();
     assert_eq!(ports, [("http", Protocol::Tcp, 80, Some(30080)), ("dns", Protocol::Udp, 53, None)]);
@@ -59,19 +57,40 @@ fn services_without_a_virtual_address_are_nothing_to_the_kernel() {
 }
 
 #[test]
-fn another_proxys_service_is_left_to_it() {
-    let object = json!({
-        "metadata": {"name": "web", "labels": {"service.kubernetes.io/service-proxy-name": "x"}},
-        "spec": {"clusterIPs": ["10.96.0.9"], "ports": [{"port": 80}]},
-    });
-    assert_eq!(super::service(&from_value(object).unwrap()), None);
+fn what_is_told_about_a_service() {
+    let facts = |kind: &str, policy: &str, status: &str| {
+        let object = json!({
+            "metadata": {"name": "web", "uid": "u-1", "resourceVersion": "17"},
+            "spec": {
+                "type": kind, "clusterIP": "10.96.0.9", "externalTrafficPolicy": policy,
+                "healthCheckNodePort": 31000,
+            },
+            "status": {"conditions": [
+                {"type": "Other", "status": "False", "message": "no", "reason": "",
+                 "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                {"type": "minictl.io/Programmed", "status": status, "message": "node-1: why",
+                 "reason": "Conflict", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            ]},
+        });
+        super::service(&from_value(object).unwrap()).1
+    };
+    let local = facts("LoadBalancer", "Local", "False");
+    assert_eq!((&*local.uid, &*local.resource_version), ("u-1", "17"));
+    assert_eq!(local.complaint.as_deref(), Some("node-1: why"));
+    assert_eq!(local.health_check_port, Some(31000));
+    assert_eq!(facts("LoadBalancer", "Cluster", "True").complaint, None);
+    assert_eq!(facts("LoadBalancer", "Cluster", "True").health_check_port, None);
+    assert_eq!(facts("NodePort", "Local", "True").health_check_port, None);
 }
 
 #[test]
 fn a_slices_conditions_have_kubernetes_defaults() {
-    let (owner, slice) = slice(json!({
+    let crate::inputs::OwnedSlice { owner, slice, triggered } = slice(json!({
         "metadata": {
             "name": "web-x", "namespace": "default",
+            "annotations": {
+                "endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00.5Z",
+            },
             "labels": {"kubernetes.io/service-name": "web"},
         },
         "addressType": "IPv4",
@@ -85,6 +104,7 @@ fn a_slices_conditions_have_kubernetes_defaults() {
     }))
     .unwrap();
     assert_eq!(owner.to_string(), "default/web");
+    assert_eq!(triggered.unwrap().as_millisecond() % 1000, 500);
     assert_eq!(slice.family, Family::V4);
     assert_eq!(slice.ports.len(), 1, "a port without a number serves nothing");
     let states: Vec<_> =
@@ -123,4 +143,33 @@ fn a_nodes_addresses_and_ranges() {
     assert_eq!(node.addresses.len(), 2);
     assert_eq!(node.pod_cidrs, ["10.244.1.0/24".parse().unwrap()]);
     assert_eq!(node.zone.as_deref(), Some("a"));
+}
+
+#[test]
+fn what_the_node_itself_cares_about() {
+    let node = |metadata: Value, spec: Value| {
+        super::own_node(&from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+    };
+    let own = node(
+        json!({"name": "n", "uid": "u", "annotations": {
+            "minictl.io/dataplane": "ipvs (as asked)", "minictl.io/dataplane-engine": "ipvs",
+        }}),
+        json!({}),
+    );
+    assert_eq!((&*own.uid, own.leaving), ("u", false));
+    assert_eq!(own.stated.as_deref(), Some("ipvs (as asked)"));
+    assert_eq!(own.wanted.as_deref(), Some("ipvs"));
+    let tainted = json!({"taints": [
+        {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"},
+    ]});
+    assert!(node(json!({"name": "n"}), tainted).leaving);
+    let deleted = json!({"name": "n", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    assert!(node(deleted, json!({})).leaving);
+}
+
+#[test]
+fn the_ranges_of_services() {
+    let object = json!({"metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": ["10.96.0.0/12", "fd00:10:96::/112", "nonsense"]}});
+    assert_eq!(super::service_ranges(&from_value(object).unwrap()).len(), 2);
 }

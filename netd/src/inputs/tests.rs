@@ -1,32 +1,40 @@
 //! Events in, snapshot and dirt out.
 
 use netmodel::address::Family;
+use jiff::Timestamp;
 use netmodel::snapshot::{Endpoint, EndpointSlice, Node, Service, ServiceName, Settings};
 
-use super::{Change, Event, Inputs};
+use super::{Change, Event, Facts, Inputs, OwnNode, OwnedSlice};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
 
 fn inputs() -> Inputs {
-    Inputs::new(Settings {
+    let settings = Settings {
         node_name: "node-1".into(),
         cluster_cidrs: vec![],
-        service_cidrs: vec![],
+        service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
         bridge: "mini0".into(),
         node_ports: 30000..=32767,
-    })
+        default_scheduler: "rr".into(),
+    };
+    Inputs::new(settings, at(100))
 }
 
 fn name(name: &str) -> ServiceName {
     ServiceName::new("default", name)
 }
 
-fn service(vip: &str) -> Option<Service> {
-    Some(Service { cluster_ips: vec![vip.parse().unwrap()], ..Service::default() })
+fn service(vip: &str) -> (Option<Service>, Facts) {
+    let service = Service { cluster_ips: vec![vip.parse().unwrap()], ..Service::default() };
+    (Some(service), Facts::default())
 }
 
-fn slice(owner: &str, addr: &str) -> Option<(ServiceName, EndpointSlice)> {
+fn slice(owner: &str, addr: &str) -> OwnedSlice {
     let endpoint = Endpoint { addresses: vec![addr.parse().unwrap()], ..Endpoint::default() };
     let slice = EndpointSlice { family: Family::V4, ports: vec![], endpoints: vec![endpoint] };
-    Some((name(owner), slice))
+    OwnedSlice { owner: name(owner), slice, triggered: None }
 }
 
 /// All lists complete, with a Service `web` that has one slice.
@@ -40,6 +48,7 @@ fn listed() -> Inputs {
         Event::Slice(Change::Listed),
         Event::Node(Change::Begin),
         Event::Node(Change::Listed),
+        Event::Ranges(Change::Listed),
         Event::Service(Change::Listed),
     ] {
         inputs.apply(event);
@@ -54,12 +63,14 @@ fn dirty(inputs: &Inputs) -> Vec<&str> {
 }
 
 #[test]
-fn nothing_is_synced_before_all_three_lists_are_complete() {
+fn nothing_is_synced_before_all_lists_are_complete() {
     let mut inputs = inputs();
     inputs.apply(Event::Service(Change::Listed));
     inputs.apply(Event::Slice(Change::Listed));
     assert!(!inputs.synced());
     inputs.apply(Event::Node(Change::Listed));
+    assert!(!inputs.synced());
+    inputs.apply(Event::Ranges(Change::Listed));
     assert!(inputs.synced());
     assert!(inputs.dirty.all, "the first look compares everything");
 }
@@ -108,18 +119,16 @@ fn a_slice_that_changes_hands_dirties_both_services() {
 
 #[test]
 fn a_slice_that_goes_or_can_no_longer_be_read_takes_its_endpoints_along() {
-    for change in [Change::Gone(name("web-x")), Change::Set(name("web-x"), None)] {
-        let mut inputs = listed();
-        inputs.apply(Event::Slice(change));
-        assert_eq!(dirty(&inputs), ["web"]);
-        assert!(inputs.snapshot.slices.is_empty());
-    }
+    let mut inputs = listed();
+    inputs.apply(Event::Slice(Change::Gone(name("web-x"))));
+    assert_eq!(dirty(&inputs), ["web"]);
+    assert!(inputs.snapshot.slices.is_empty());
 }
 
 #[test]
 fn a_service_that_becomes_headless_goes() {
     let mut inputs = listed();
-    inputs.apply(Event::Service(Change::Set(name("web"), None)));
+    inputs.apply(Event::Service(Change::Set(name("web"), (None, Facts::default()))));
     assert_eq!(dirty(&inputs), ["web"]);
     assert!(inputs.snapshot.services.is_empty());
 }
@@ -127,11 +136,81 @@ fn a_service_that_becomes_headless_goes() {
 #[test]
 fn a_node_dirties_everything_but_only_when_it_differs() {
     let mut inputs = listed();
-    inputs.apply(Event::Node(Change::Set("node-2".into(), Some(Node::default()))));
+    let other = || ServiceName::new("", "node-2");
+    inputs.apply(Event::Node(Change::Set(other(), (Node::default(), None))));
     assert!(inputs.dirty.all);
     inputs.dirty = super::Dirty::default();
-    inputs.apply(Event::Node(Change::Set("node-2".into(), Some(Node::default()))));
+    inputs.apply(Event::Node(Change::Set(other(), (Node::default(), None))));
     assert!(inputs.dirty.is_clean(), "a heartbeat");
-    inputs.apply(Event::Node(Change::Gone("node-2".into())));
+    inputs.apply(Event::Node(Change::Gone(other())));
     assert!(inputs.dirty.all);
+    assert!(!inputs.news.own_node, "it is another's");
+}
+
+#[test]
+fn what_the_own_node_says_is_news_but_changes_nothing_in_the_kernel() {
+    let mut inputs = listed();
+    let own = |wanted: Option<&str>| {
+        let own = OwnNode { wanted: wanted.map(str::to_owned), ..OwnNode::default() };
+        let object = (Node::default(), Some(Box::new(own)));
+        Event::Node(Change::Set(ServiceName::new("", "node-1"), object))
+    };
+    inputs.apply(own(None));
+    inputs.dirty = super::Dirty::default();
+    inputs.news = super::News::default();
+    inputs.apply(own(None));
+    assert!(!inputs.news.own_node);
+    inputs.apply(own(Some("nftables")));
+    assert!(inputs.news.own_node && inputs.dirty.is_clean());
+    assert_eq!(inputs.own_node.as_ref().unwrap().wanted.as_deref(), Some("nftables"));
+    inputs.apply(Event::Node(Change::Gone(ServiceName::new("", "node-1"))));
+    assert_eq!(inputs.own_node, None);
+}
+
+#[test]
+fn a_services_facts_are_news_but_change_nothing_in_the_kernel() {
+    let mut inputs = listed();
+    inputs.news = super::News::default();
+    let told = Facts { resource_version: "8".into(), ..Facts::default() };
+    inputs.apply(Event::Service(Change::Set(name("web"), (service("10.96.0.1").0, told.clone()))));
+    assert!(inputs.dirty.is_clean());
+    assert_eq!(inputs.news.services.iter().collect::<Vec<_>>(), [&name("web")]);
+    assert_eq!(inputs.facts[&name("web")], told);
+    inputs.apply(Event::Service(Change::Gone(name("web"))));
+    assert!(inputs.facts.is_empty());
+}
+
+#[test]
+fn only_changes_since_the_start_say_how_fast_netd_is() {
+    let mut inputs = listed();
+    for (addr, second) in [("10.244.1.6", 99), ("10.244.1.7", 100), ("10.244.1.8", 101)] {
+        let slice = OwnedSlice { triggered: Some(at(second)), ..slice("web", addr) };
+        inputs.apply(Event::Slice(Change::Set(name("web-x"), slice.clone())));
+        inputs.apply(Event::Slice(Change::Set(name("web-x"), slice)));
+    }
+    assert_eq!(inputs.dirty.triggered, [at(100), at(101)]);
+}
+
+#[test]
+fn the_ranges_of_the_server_are_followed_and_the_flags_count_where_it_has_none() {
+    let ranges = |inputs: &Inputs| -> Vec<String> {
+        inputs.snapshot.settings.service_cidrs.iter().map(ToString::to_string).collect()
+    };
+    let set = |name: &str, range: &str| {
+        Event::Ranges(Change::Set(ServiceName::new("", name), vec![range.parse().unwrap()]))
+    };
+    let mut inputs = inputs();
+    inputs.apply(Event::Ranges(Change::Begin));
+    inputs.apply(set("kubernetes", "172.30.0.0/16"));
+    assert_eq!(ranges(&inputs), ["10.96.0.0/12"], "half a list says nothing");
+    inputs.apply(Event::Ranges(Change::Listed));
+    assert_eq!(ranges(&inputs), ["172.30.0.0/16"]);
+    inputs.dirty = super::Dirty::default();
+    inputs.apply(set("more", "10.112.0.0/16"));
+    assert_eq!(ranges(&inputs), ["10.112.0.0/16", "172.30.0.0/16"]);
+    assert!(inputs.dirty.all, "the table's ranges change");
+    for name in ["more", "kubernetes"] {
+        inputs.apply(Event::Ranges(Change::Gone(ServiceName::new("", name))));
+    }
+    assert_eq!(ranges(&inputs), ["10.96.0.0/12"]);
 }
