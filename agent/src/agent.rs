@@ -152,6 +152,7 @@ impl Parts {
             config.kube.clone(),
             config.node_name.clone(),
             service,
+            config.services.clone(),
             stop.clone(),
         ));
         let images = watch::Sender::new(());

@@ -32,6 +32,8 @@ pub struct Config {
     pub cluster_domain: String,
     /// MTU of pods' links, in bytes.
     pub mtu: u32,
+    /// What other parts of this process offer to the API server on the agent's tunnel.
+    pub services: tonic::service::Routes,
 }
 
 impl Config {
@@ -59,5 +61,6 @@ pub(crate) fn example() -> Config {
         cluster_dns: vec![IpAddr::from([10, 96, 0, 10])],
         cluster_domain: "cluster.local".to_owned(),
         mtu: 1500,
+        services: tonic::service::Routes::default(),
     }
 }

@@ -3,6 +3,7 @@
 //! Flow: TCP (and TLS, with the agent's client certificate), an HTTP/1.1 request with
 //! `Upgrade: minictl-node`, then HTTP/2 with the roles reversed. So a node needs no open port.
 //! Guarantee: a broken tunnel is dialled again, soon at first, at latest every few seconds.
+//! Other parts of the node's process may serve on it, too ([`crate::Config::services`]).
 //! Deliberately not here: what the calls do ([`service`]).
 
 mod service;
@@ -25,6 +26,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 pub(crate) use service::NodeService;
 
@@ -70,20 +72,22 @@ enum TunnelError {
     Serve(#[source] hyper::Error),
 }
 
-/// Keeps the tunnel up until `stop`.
+/// Keeps the tunnel up until `stop`. `more` is served on it beside the agent's own service.
 pub(crate) async fn run(
     config: kube::Config,
     node: String,
     service: NodeService,
+    more: Routes,
     stop: CancellationToken,
 ) {
+    let routes = more.add_service(NodeServer::new(service)).prepare();
     let mut pause = FIRST_PAUSE;
     loop {
         let attempt = async {
             let upgraded = dial(&config, &node).await?;
             tracing::debug!("the tunnel to the API server stands");
             pause = FIRST_PAUSE;
-            serve(upgraded, service.clone()).await
+            serve(upgraded, routes.clone()).await
         };
         let outcome = tokio::select! {
             () = stop.cancelled() => return,
@@ -161,8 +165,7 @@ async fn upgrade(io: Box<dyn Stream>, address: &str, node: &str) -> Result<Upgra
     hyper::upgrade::on(answer).await.map_err(TunnelError::Request)
 }
 
-async fn serve(upgraded: Upgraded, service: NodeService) -> Result<(), TunnelError> {
-    let routes = tonic::service::Routes::new(NodeServer::new(service)).prepare();
+async fn serve(upgraded: Upgraded, routes: Routes) -> Result<(), TunnelError> {
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

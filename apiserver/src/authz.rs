@@ -47,10 +47,7 @@ pub(crate) fn decide_tunnel(user: &User, node: &str) -> Result<(), ApiError> {
     if user.node() == Some(node) {
         return Ok(());
     }
-    let name = &user.name;
-    let path = proto::tunnel_path(node);
-    let reason = format!("User {name:?} cannot get path {path:?}");
-    Err(ApiError::Forbidden { resource: None, name: String::new(), reason })
+    Err(denied_path(user, &proto::tunnel_path(node)))
 }
 
 /// Whether `user` may read a path that belongs to no resource, such as `/metrics`.
@@ -58,8 +55,17 @@ pub(crate) fn decide_path(user: &User, path: &str) -> Result<(), ApiError> {
     if user.is_in(MASTERS) || user.node().is_some() {
         return Ok(());
     }
+    Err(denied_path(user, path))
+}
+
+/// Whether `user` may read a path that shows all of the cluster, such as a node's data plane.
+pub(crate) fn decide_admin(user: &User, path: &str) -> Result<(), ApiError> {
+    if user.is_in(MASTERS) { Ok(()) } else { Err(denied_path(user, path)) }
+}
+
+fn denied_path(user: &User, path: &str) -> ApiError {
     let reason = format!("User {:?} cannot get path {path:?}", user.name);
-    Err(ApiError::Forbidden { resource: None, name: String::new(), reason })
+    ApiError::Forbidden { resource: None, name: String::new(), reason }
 }
 
 fn reads(ask: &Ask<'_>) -> bool {

@@ -85,6 +85,11 @@ async fn serve(
             authz::decide_tunnel(&user, &node)?;
             stream::tunnel::open(api, &mut parts, &node)
         }
+        Route::Dataplane { node, question } => {
+            reading(&parts.method)?;
+            authz::decide_admin(&user, &proto::dataplane_path(&node, question.name()))?;
+            Ok(reply.json(stream::dataplane::ask(api, &node, question, &query).await?))
+        }
         Route::NoDefinitions => {
             reading(&parts.method)?;
             Ok(reply.json(discovery::no_definitions()))

@@ -3,8 +3,10 @@
 //!
 //! A client comes by WebSocket (kubectl since 1.31, browsers, kube-rs) or by SPDY/3.1 (older
 //! kubectl); the agent speaks gRPC on its tunnel. `exec` and `forward` translate between the two,
-//! `spdy` is the old framing, `transport` hides which kind of connection it runs on.
+//! `spdy` is the old framing, `transport` hides which kind of connection it runs on. `dataplane`
+//! takes the same way to a node to ask what its netd did.
 
+pub(crate) mod dataplane;
 pub(crate) mod exec;
 pub(crate) mod forward;
 pub(crate) mod logs;

@@ -89,6 +89,7 @@ fn agent_config(options: &cli::Node, kube: kube::Config) -> Result<agent::Config
         cluster_dns: dns,
         cluster_domain: "cluster.local".to_owned(),
         mtu: MTU,
+        services: tonic::service::Routes::default(),
     })
 }
 

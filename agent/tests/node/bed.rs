@@ -206,6 +206,7 @@ impl Bed {
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".to_owned(),
             mtu: 1500,
+            services: tonic::service::Routes::default(),
         };
         let socket = config.containerd_socket.clone();
         wait_for("containerd's socket", async || {

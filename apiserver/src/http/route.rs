@@ -8,6 +8,7 @@ use resources::table::{self, Resource, Subresource};
 
 use crate::review::Review;
 use crate::status::ApiError;
+use crate::stream::dataplane::Question;
 
 /// What is done with a resource, as authorization and messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub(crate) enum Route {
     OpenApiV2,
     /// A node's offer of its services.
     Tunnel(String),
+    /// What a node tells about its data plane.
+    Dataplane { node: String, question: Question },
     /// The list of custom resource definitions, of which this server has none. kubectl asks for it
     /// when it meets a kind that discovery does not know, and would blame the list if it failed.
     NoDefinitions,
@@ -128,6 +131,11 @@ pub(crate) fn route(method: &Method, path: &str, watch: bool) -> Result<Route, A
             Ok(Route::OpenApiDocument { group: (*group).into(), version: (*version).into() })
         }
         ["minictl.io", "v1", "nodes", node, "tunnel"] => Ok(Route::Tunnel((*node).into())),
+        ["minictl.io", "v1", "nodes", node, "dataplane", question]
+            if let Some(question) = Question::named(question) =>
+        {
+            Ok(Route::Dataplane { node: (*node).into(), question })
+        }
         ["api", version] => {
             Ok(Route::Resources { group: String::new(), version: (*version).into() })
         }

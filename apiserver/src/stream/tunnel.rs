@@ -43,7 +43,12 @@ impl Tunnels {
 
     /// A client of the node's agent.
     pub(crate) fn client(&self, node: &str) -> Option<NodeClient<Channel>> {
-        self.lock().open.get(node).map(|(_, channel)| NodeClient::new(channel.clone()))
+        self.channel(node).map(NodeClient::new)
+    }
+
+    /// The way to all that the node offers.
+    pub(crate) fn channel(&self, node: &str) -> Option<Channel> {
+        self.lock().open.get(node).map(|(_, channel)| channel.clone())
     }
 
     /// How many nodes are connected.

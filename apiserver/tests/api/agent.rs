@@ -9,6 +9,10 @@ use http_body_util::Empty;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
+use proto::dataplane::dataplane_server::{Dataplane, DataplaneServer};
+use proto::dataplane::{
+    DiffReply, DiffRequest, DumpReply, DumpRequest, Frontend, Origin, StatusReply, StatusRequest,
+};
 use proto::v1::client_frame::Frame as Input;
 use proto::v1::forward_frame::Frame as Forward;
 use proto::v1::node_server::{Node, NodeServer};
@@ -23,7 +27,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::harness::{Cluster, PATIENCE};
 
-/// Answers exec with an echo in capitals, logs with two lines, port-forward with an echo.
+/// Answers exec with an echo in capitals, logs with two lines, port-forward with an echo, questions
+/// about the data plane with what was asked.
 struct MadeUp;
 
 type Sent<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -85,6 +90,29 @@ impl Node for MadeUp {
             _ => Ok(ForwardFrame { frame: Some(Forward::Closed(true)) }),
         }));
         Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+#[tonic::async_trait]
+impl Dataplane for MadeUp {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        Ok(Response::new(StatusReply { node: "n1".to_owned(), ..StatusReply::default() }))
+    }
+
+    async fn dump(&self, request: Request<DumpRequest>) -> Result<Response<DumpReply>, Status> {
+        let DumpRequest { namespace, service } = request.into_inner();
+        let service = Origin {
+            namespace,
+            name: service,
+            resource_version: "42".to_owned(),
+            ..Origin::default()
+        };
+        let frontend = Frontend { service: Some(service), ..Frontend::default() };
+        Ok(Response::new(DumpReply { frontends: vec![frontend], ..DumpReply::default() }))
+    }
+
+    async fn diff(&self, _: Request<DiffRequest>) -> Result<Response<DiffReply>, Status> {
+        Err(Status::unavailable("netd has not looked yet"))
     }
 }
 
@@ -164,7 +192,9 @@ pub(crate) async fn connect(cluster: &Cluster, node: &str) {
         http::Request::get(proto::tunnel_path(node)).header("Upgrade", proto::TUNNEL_PROTOCOL);
     let user = format!("system:node:{node}");
     let upgraded = switched(cluster, &user, &["system:nodes"], request).await;
-    let service = tonic::service::Routes::new(NodeServer::new(MadeUp)).into_axum_router();
+    let mut services = tonic::service::Routes::builder();
+    services.add_service(NodeServer::new(MadeUp)).add_service(DataplaneServer::new(MadeUp));
+    let service = services.routes().into_axum_router();
     tokio::spawn(
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .serve_connection(upgraded, TowerToHyperService::new(service)),

@@ -5,6 +5,7 @@
 
 mod agent;
 mod auth;
+mod dataplane;
 mod deletes;
 mod discovery;
 mod harness;

@@ -75,6 +75,8 @@ fn what_is_no_object() {
         ("/api/v1", "Resources { group: \"\", version: \"v1\" }"),
         ("/openapi/v3/apis/apps/v1", "OpenApiDocument { group: \"apps\", version: \"v1\" }"),
         ("/minictl.io/v1/nodes/n1/tunnel", "Tunnel(\"n1\")"),
+        ("/minictl.io/v1/nodes/n1/dataplane/diff", "Dataplane { node: \"n1\", question: Diff }"),
+        ("/minictl.io/v1/nodes/n1/dataplane/flush", "404"),
         ("/", "404"),
     ];
     for (path, expected) in cases {

@@ -1,0 +1,112 @@
+//! `GET /minictl.io/v1/nodes/NAME/dataplane/{status,dump,diff}`: what netd tells about the data
+//! plane of its node, by way of the agent's tunnel, as JSON (contract: `proto/dataplane.proto`).
+//!
+//! Not a resource: nothing of it is stored, and only the node's own kernel knows it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use proto::dataplane::dataplane_client::DataplaneClient;
+use proto::dataplane::{DiffRequest, DumpRequest, StatusRequest};
+use resources::table;
+use serde::Serialize;
+use tonic::transport::Channel;
+
+use crate::api::Api;
+use crate::http::query::Query;
+use crate::key;
+use crate::status::ApiError;
+use crate::stream::relayed;
+
+/// What ten thousand Services with all their endpoints take is a tenth of this.
+const LARGEST_ANSWER: usize = 128 * 1024 * 1024;
+/// netd answers between two looks at the kernel; one that does not is stuck.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Which engine, and how it fares.
+    Status,
+    /// What is programmed.
+    Dump,
+    /// What differs from what should be.
+    Diff,
+}
+
+impl Question {
+    /// The question with this name in a path.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "status" => Some(Self::Status),
+            "dump" => Some(Self::Dump),
+            "diff" => Some(Self::Diff),
+            _ => None,
+        }
+    }
+
+    /// Its name in a path.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Dump => "dump",
+            Self::Diff => "diff",
+        }
+    }
+}
+
+/// The node's answer. A dump can be narrowed by the parameters `namespace` and `service`.
+///
+/// # Errors
+/// 404 for a node that does not exist, 503 for one that is not connected or runs no netd.
+pub(crate) async fn ask(
+    api: &Api,
+    node: &str,
+    question: Question,
+    query: &Query,
+) -> Result<Bytes, ApiError> {
+    let mut netd = netd(api, node)?;
+    let answer = async {
+        match question {
+            Question::Status => netd.status(StatusRequest {}).await.map(json),
+            Question::Dump => {
+                let text = |name| query.get(name).unwrap_or_default().to_owned();
+                let request =
+                    DumpRequest { namespace: text("namespace"), service: text("service") };
+                netd.dump(request).await.map(json)
+            }
+            Question::Diff => netd.diff(DiffRequest {}).await.map(json),
+        }
+    };
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Err(_) => Err(unavailable(format!("the netd of node {node:?} does not answer"))),
+        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => {
+            Err(unavailable(format!("no netd runs beside the agent of node {node:?}")))
+        }
+        Ok(Err(status)) => Err(relayed(&status)),
+        Ok(Ok(answer)) => answer,
+    }
+}
+
+fn netd(api: &Api, node: &str) -> Result<DataplaneClient<Channel>, ApiError> {
+    if let Some(channel) = api.tunnels.channel(node) {
+        return Ok(DataplaneClient::new(channel).max_decoding_message_size(LARGEST_ANSWER));
+    }
+    let nodes = table::by_path("", "v1", "nodes").ok_or(ApiError::UnknownPath)?;
+    if api.store.snapshot().get(&key::object(nodes, None, node)).is_none() {
+        return Err(ApiError::not_found(nodes, node));
+    }
+    Err(unavailable(format!(
+        "node {node:?} is not connected: its agent has no tunnel to the API server open"
+    )))
+}
+
+fn unavailable(message: String) -> ApiError {
+    ApiError::Relayed { code: StatusCode::SERVICE_UNAVAILABLE, message }
+}
+
+fn json<T: Serialize>(answer: tonic::Response<T>) -> Result<Bytes, ApiError> {
+    let bytes = serde_json::to_vec(&answer.into_inner());
+    bytes.map(Bytes::from).map_err(|e| ApiError::Internal(format!("encode the answer: {e}")))
+}
