@@ -12,7 +12,7 @@ use netmodel::snapshot::{
     Snapshot,
 };
 
-use super::net::Host;
+use crate::net::{Host, Net};
 
 /// A node's executor, which lives in the node's namespace.
 pub(crate) struct Netd {
@@ -58,6 +58,17 @@ impl Netd {
     }
 }
 
+/// Both nodes' executors, after a first look.
+pub(crate) fn both_nodes(net: &Net, snapshot: &Snapshot) -> [Netd; 2] {
+    let mut netds = [
+        Netd::new(&net.node1, "node-1", crate::engine()),
+        Netd::new(&net.node2, "node-2", crate::engine()),
+    ];
+    netds[0].sync(&net.node1, snapshot);
+    netds[1].sync(&net.node2, snapshot);
+    netds
+}
+
 pub(crate) fn settings(node: &str) -> Settings {
     Settings {
         node_name: node.into(),
@@ -65,6 +76,7 @@ pub(crate) fn settings(node: &str) -> Settings {
         service_cidrs: vec!["10.96.0.0/12".parse().unwrap(), "fd96::/108".parse().unwrap()],
         bridge: "mini0".into(),
         node_ports: 30000..=32767,
+        default_scheduler: "rr".into(),
     }
 }
 
@@ -114,20 +126,27 @@ pub(crate) fn add(
 
 /// Makes these addresses the endpoints of a Service; those in `10.244.N.0/24` run on node N.
 pub(crate) fn set_backends(snapshot: &mut Snapshot, name: &ServiceName, backends: &[&str]) {
+    set_endpoints(snapshot, name, &backends.iter().map(|addr| ready(addr)).collect::<Vec<_>>());
+}
+
+/// An endpoint that takes connections.
+pub(crate) fn ready(addr: &str) -> Endpoint {
+    let addr: IpAddr = addr.parse().unwrap();
+    Endpoint {
+        node: Some(format!("node-{}", node_of(addr)).into()),
+        addresses: vec![addr],
+        ready: true,
+        serving: true,
+        ..Endpoint::default()
+    }
+}
+
+/// Makes these the endpoints of a Service.
+pub(crate) fn set_endpoints(snapshot: &mut Snapshot, name: &ServiceName, endpoints: &[Endpoint]) {
     let mut slices = BTreeMap::new();
     for family in Family::ALL {
-        let endpoints = backends
-            .iter()
-            .map(|text| text.parse::<IpAddr>().unwrap())
-            .filter(|addr| Family::of(*addr) == family)
-            .map(|addr| Endpoint {
-                node: Some(format!("node-{}", node_of(addr)).into()),
-                addresses: vec![addr],
-                ready: true,
-                serving: true,
-                ..Endpoint::default()
-            })
-            .collect();
+        let of_family = |e: &&Endpoint| Family::of(e.addresses[0]) == family;
+        let endpoints = endpoints.iter().filter(of_family).cloned().collect();
         let port = |name: &str, protocol| EndpointPort { name: name.into(), protocol, port: 8080 };
         let ports = vec![port("t", Protocol::Tcp), port("u", Protocol::Udp)];
         let slice = EndpointSlice { family, ports, endpoints };

@@ -13,10 +13,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use netmodel::address::Protocol;
 use nix::sched::{CloneFlags, unshare};
 
 /// How long an answer may take before it counts as none.
-const PATIENCE: Duration = Duration::from_millis(700);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(700);
+
+/// How many calls a host makes at the same time.
+const AT_A_TIME: usize = 24;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -39,6 +43,10 @@ impl Host {
         host.ip("link set lo up");
         // Addresses are usable at once: duplicate detection would take a second each.
         host.write("/proc/sys/net/ipv6/conf/default/accept_dad", "0");
+        // A kernel tells one client only once a second that a datagram was refused. Who asks many
+        // things in a second wants to be told each time.
+        host.write("/proc/sys/net/ipv4/icmp_ratelimit", "0");
+        host.write("/proc/sys/net/ipv6/icmp/ratelimit", "0");
         host
     }
 
@@ -86,8 +94,23 @@ impl Host {
 pub(crate) enum Outcome {
     /// Somebody answered: its name, and the client's address as it saw it.
     Answer(String, IpAddr),
+    /// Told at once that nobody is there.
     Refused,
+    /// Told nothing.
     Silence,
+    /// There is no way to that address at all.
+    Unreachable,
+}
+
+impl Outcome {
+    /// The name of who answered.
+    #[track_caller]
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Answer(name, _) => name,
+            other => panic!("nobody answered: {other:?}"),
+        }
+    }
 }
 
 /// Listens on a port of a host, TCP and UDP, and answers `name client-address`.
@@ -97,7 +120,6 @@ pub(crate) fn serve(host: &Host, name: &'static str, at: SocketAddr) -> Server {
     let stop = Arc::new(AtomicBool::new(false));
     let halt = stop.clone();
     udp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    tcp.set_nonblocking(true).unwrap();
     let udp_thread = thread::spawn(move || {
         let mut buffer = [0; 64];
         while !halt.load(Ordering::Relaxed) {
@@ -107,29 +129,42 @@ pub(crate) fn serve(host: &Host, name: &'static str, at: SocketAddr) -> Server {
             }
         }
     });
-    let halt = stop.clone();
-    let tcp_thread = thread::spawn(move || {
-        let mut open = Vec::new();
+    let tcp_thread = stream_server(name, tcp, stop.clone());
+    Server { stop, threads: vec![udp_thread, tcp_thread] }
+}
+
+/// Serves on a listener whose connections read and write like TCP's.
+pub(crate) fn serve_stream(name: &'static str, listener: TcpListener) -> Server {
+    let stop = Arc::new(AtomicBool::new(false));
+    let thread = stream_server(name, listener, stop.clone());
+    Server { stop, threads: vec![thread] }
+}
+
+fn stream_server(
+    name: &'static str,
+    listener: TcpListener,
+    halt: Arc<AtomicBool>,
+) -> thread::JoinHandle<()> {
+    listener.set_nonblocking(true).unwrap();
+    thread::spawn(move || {
         while !halt.load(Ordering::Relaxed) {
-            match tcp.accept() {
-                Ok((mut stream, client)) => {
-                    // A connection stays open and answers again at each byte.
-                    stream.set_nonblocking(false).unwrap();
-                    open.push(thread::spawn(move || {
-                        let mut byte = [0];
-                        while stream.read(&mut byte).is_ok_and(|n| n == 1) {
-                            let text = format!("{name} {}", client.ip());
-                            if stream.write_all(text.as_bytes()).is_err() {
-                                break;
-                            }
-                        }
-                    }));
-                }
-                Err(_) => thread::park_timeout(Duration::from_millis(2)),
+            match listener.accept() {
+                Ok((stream, client)) => drop(thread::spawn(move || converse(name, stream, client))),
+                Err(_) => thread::park_timeout(Duration::from_millis(1)),
             }
         }
-    });
-    Server { stop, threads: vec![udp_thread, tcp_thread] }
+    })
+}
+
+/// A connection stays open and answers again at each byte.
+fn converse(name: &str, mut stream: TcpStream, client: SocketAddr) {
+    stream.set_nonblocking(false).unwrap();
+    let mut byte = [0];
+    while stream.read(&mut byte).is_ok_and(|n| n == 1) {
+        if stream.write_all(format!("{name} {}", client.ip()).as_bytes()).is_err() {
+            break;
+        }
+    }
 }
 
 /// Stops listening when dropped.
@@ -147,29 +182,73 @@ impl Drop for Server {
     }
 }
 
-fn answer(text: &str) -> Outcome {
+pub(crate) fn answer(text: &str) -> Outcome {
     let (name, client) = text.trim().split_once(' ').expect("a server's answer");
     Outcome::Answer(name.to_owned(), client.parse().unwrap())
 }
 
-fn failure(error: &io::Error) -> Outcome {
+pub(crate) fn failure(error: &io::Error) -> Outcome {
     match error.kind() {
-        // A node's own datagram that is rejected on its way out: told at once, too.
-        ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied => Outcome::Refused,
+        ErrorKind::ConnectionRefused => Outcome::Refused,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Silence,
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => Outcome::Unreachable,
         _ => panic!("{error}"),
     }
 }
 
 /// Calls by TCP.
 pub(crate) fn tcp(host: &Host, to: SocketAddr) -> Outcome {
+    host.run(move || tcp_here(to))
+}
+
+/// Calls by UDP from a new socket.
+pub(crate) fn udp(host: &Host, to: SocketAddr) -> Outcome {
+    host.run(move || udp_here(to))
+}
+
+/// Makes many calls of one host, several at a time: those that nobody answers take long.
+pub(crate) fn calls(host: &Host, calls: Vec<(Protocol, SocketAddr)>) -> Vec<Outcome> {
     host.run(move || {
-        let mut stream = match TcpStream::connect_timeout(&to, PATIENCE) {
-            Ok(stream) => stream,
-            Err(error) => return failure(&error),
+        let share = calls.len().div_ceil(AT_A_TIME).max(1);
+        let one = |(protocol, to): &(Protocol, SocketAddr)| match protocol {
+            Protocol::Tcp => tcp_here(*to),
+            Protocol::Udp => udp_here(*to),
+            Protocol::Sctp => super::sctp::call_here(*to),
         };
-        ask(&mut stream)
+        // Threads start in their parent's namespace.
+        thread::scope(|scope| {
+            let workers: Vec<_> = calls
+                .chunks(share)
+                .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
+                .collect();
+            workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+        })
     })
+}
+
+/// Calls of one host by TCP and UDP, all at the same time.
+pub(crate) fn both_to(host: &Host, to: &[&str]) -> Vec<(String, Outcome)> {
+    let each: Vec<(Protocol, SocketAddr)> = to
+        .iter()
+        .map(|to| to.parse().unwrap_or_else(|error| panic!("{to}: {error}")))
+        .flat_map(|to| [(Protocol::Tcp, to), (Protocol::Udp, to)])
+        .collect();
+    let names: Vec<String> = each.iter().map(|(protocol, to)| format!("{protocol} {to}")).collect();
+    names.into_iter().zip(calls(host, each)).collect()
+}
+
+fn tcp_here(to: SocketAddr) -> Outcome {
+    match TcpStream::connect_timeout(&to, PATIENCE) {
+        Ok(mut stream) => ask(&mut stream),
+        Err(error) => failure(&error),
+    }
+}
+
+fn udp_here(to: SocketAddr) -> Outcome {
+    match udp_socket_here(to) {
+        Ok(socket) => udp_ask(&socket),
+        Err(error) => failure(&error),
+    }
 }
 
 /// Opens a TCP connection that stays.
@@ -198,27 +277,29 @@ fn patiently(mut wait: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Calls by UDP from a new socket.
-pub(crate) fn udp(host: &Host, to: SocketAddr) -> Outcome {
-    let socket = udp_socket(host, to);
-    udp_ask(&socket)
-}
-
 /// A UDP socket that keeps its port.
 pub(crate) fn udp_socket(host: &Host, to: SocketAddr) -> UdpSocket {
-    host.run(move || {
-        let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
-        let socket = UdpSocket::bind(any).unwrap();
-        socket.connect(to).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket
-    })
+    host.run(move || udp_socket_here(to).unwrap())
+}
+
+fn udp_socket_here(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }
 
 /// Asks over a UDP socket.
 pub(crate) fn udp_ask(socket: &UdpSocket) -> Outcome {
+    match socket.send(b"?") {
+        // A node is told so of its own datagram that must not leave, be it rejected or dropped;
+        // of one that is rejected it is told that, too.
+        Err(error) if error.kind() != ErrorKind::PermissionDenied => return failure(&error),
+        _ => {}
+    }
     let mut text = [0; 64];
-    match socket.send(b"?").and_then(|_| patiently(|| socket.recv(&mut text))) {
+    match patiently(|| socket.recv(&mut text)) {
         Ok(n) => answer(std::str::from_utf8(&text[..n]).unwrap()),
         Err(error) => failure(&error),
     }
@@ -266,11 +347,24 @@ impl Net {
         let node1 = on_switch("n1", "192.168.56.70");
         let node2 = on_switch("n2", "192.168.56.71");
         let client = on_switch("client", "192.168.56.10");
+        // External addresses are node 1's business, as a router outside would have it. The cluster's
+        // own addresses are nobody's business out there.
+        for (network, gateway) in [
+            ("172.30.1.0/24", "192.168.56.70"),
+            ("203.0.113.0/24", "192.168.56.70"),
+            ("2001:db8:1::/48", "fd56::70"),
+            ("2001:db8:2::/48", "fd56::70"),
+        ] {
+            client.ip(&format!("route add {network} via {gateway}"));
+        }
         for (node, n) in [(&node1, 1), (&node2, 2)] {
             node.ip("link add mini0 type bridge");
             node.ip(&format!("address add 10.244.{n}.1/24 dev mini0"));
             node.ip(&format!("address add fd44:{n}::1/64 dev mini0 nodad"));
             node.ip("link set mini0 up");
+            // So that there is somewhere to send what is not translated; nobody there forwards it.
+            node.ip("route add default via 192.168.56.10");
+            node.ip("route add default via fd56::10");
             if style.foreign_bridge {
                 node.ip("link add docker0 type bridge");
             }
