@@ -81,6 +81,12 @@ impl Error {
         self.code_and_reason().is_some_and(|(code, _)| code == 404)
     }
 
+    /// Whether people should hear of it: not where somebody else wrote first, where the object or
+    /// its namespace is going, which the next look settles.
+    pub(crate) fn is_news(&self) -> bool {
+        !self.is_conflict() && !self.is_not_found() && !self.is_namespace_terminating()
+    }
+
     /// The object's namespace is going away (upstream: `NamespaceTerminatingCause`).
     pub(crate) fn is_namespace_terminating(&self) -> bool {
         match self {
@@ -364,14 +370,18 @@ impl Api {
         self.send(&method, &path, "application/json", body).await.map(|_| ())
     }
 
-    /// Raises the count of an event that was sent before.
+    /// Raises the count of an event that was sent before; its message may have changed as well.
     ///
     /// # Errors
     /// As [`Api::execute`].
     pub(crate) async fn count_event(&self, event: &Event) -> Result<(), Error> {
         let method = http::Method::PATCH;
         let path = item(collection(&EVENTS, meta::namespace(event)), meta::name(event), None);
-        let change = json!({ "count": event.count, "lastTimestamp": event.last_timestamp });
+        let change = json!({
+            "count": event.count,
+            "lastTimestamp": event.last_timestamp,
+            "message": event.message,
+        });
         let body = self.encode(&method, &path, &change)?;
         self.send(&method, &path, "application/merge-patch+json", body).await.map(|_| ())
     }

@@ -13,6 +13,8 @@
 //!    has seen the object come and go;
 //! 3. an object that we removed stays removed until the watch (or a list) confirms it.
 
+mod index;
+
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -20,6 +22,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::watch;
 
 use crate::meta::{self, Held};
+
+use index::Index;
 
 /// Namespace (empty for cluster-scoped kinds) and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,6 +68,8 @@ type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 struct State<K> {
     objects: BTreeMap<Key, Arc<K>>,
+    /// The same objects by their words.
+    index: Index,
     /// UIDs of objects that we removed and the watch has not yet reported as removed.
     removed: HashSet<String>,
     /// The greatest resource version that the list or the watch told of.
@@ -82,6 +88,7 @@ impl<K> Default for Cache<K> {
         Self {
             state: RwLock::new(State {
                 objects: BTreeMap::new(),
+                index: Index::default(),
                 removed: HashSet::new(),
                 heard: 0,
             }),
@@ -124,6 +131,28 @@ impl<K: Held> Cache<K> {
             .collect()
     }
 
+    /// The objects of a namespace that have this word (see [`Held::words`]), by name.
+    pub(crate) fn found_by(&self, namespace: &str, word: &str) -> Vec<Arc<K>> {
+        let state = self.read();
+        let held = |name: &String| state.objects.get(&Key::new(namespace, name.clone())).cloned();
+        state.index.names(namespace, word).filter_map(held).collect()
+    }
+
+    /// The objects of a namespace that have all of these words, by name.
+    pub(crate) fn found_by_all(&self, namespace: &str, words: &[String]) -> Vec<Arc<K>> {
+        let rarest = {
+            let state = self.read();
+            words.iter().min_by_key(|word| state.index.count(namespace, word)).cloned()
+        };
+        let Some(rarest) = rarest else { return Vec::new() };
+        let mut found = self.found_by(namespace, &rarest);
+        found.retain(|object| {
+            let held = object.words();
+            words.iter().all(|word| held.contains(word))
+        });
+        found
+    }
+
     /// All objects, by namespace and name.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
         self.read().objects.values().cloned().collect()
@@ -157,7 +186,7 @@ impl<K: Held> Cache<K> {
             _ => {}
         }
         let new = Arc::new(object);
-        let old = state.objects.insert(key, new.clone());
+        let old = state.put(key, &new);
         drop(state);
         self.tell(&Change { old, new: Some(new) });
     }
@@ -167,7 +196,7 @@ impl<K: Held> Cache<K> {
         let mut state = self.write();
         state.heard = state.heard.max(revision(object));
         state.removed.remove(meta::uid(object));
-        let old = take(&mut state, &meta::key(object), meta::uid(object));
+        let old = state.take(&meta::key(object), meta::uid(object));
         drop(state);
         self.tell_removed(old);
     }
@@ -175,7 +204,7 @@ impl<K: Held> Cache<K> {
     /// We removed the object.
     pub(crate) fn absorb_removed(&self, key: &Key, uid: &str) {
         let mut state = self.write();
-        let old = take(&mut state, key, uid);
+        let old = state.take(key, uid);
         if old.is_some() {
             state.removed.insert(uid.to_owned());
         }
@@ -195,21 +224,20 @@ impl<K: Held> Cache<K> {
         for object in objects {
             self.observe(object);
         }
-        let mut gone = Vec::new();
         let mut state = self.write();
         state.heard = state.heard.max(revision);
         state.removed.retain(|uid| listed.contains(uid));
-        state.objects.retain(|_, held| {
+        let gone = state.objects.extract_if(.., |_, held| {
             // Written by us after the list was read: the watch will tell of it.
             let newer = self::revision(&**held) > revision;
-            let keep = newer || listed.contains(meta::uid(&**held));
-            if !keep {
-                gone.push(held.clone());
-            }
-            keep
+            !newer && !listed.contains(meta::uid(&**held))
         });
+        let gone: Vec<(Key, Arc<K>)> = gone.collect();
+        for (key, held) in &gone {
+            state.index.change(&key.namespace, &key.name, &held.words(), &[]);
+        }
         drop(state);
-        for old in gone {
+        for (_, old) in gone {
             self.tell_removed(Some(old));
         }
         self.listed.send_replace(true);
@@ -236,9 +264,20 @@ impl<K: Held> Cache<K> {
     }
 }
 
-fn take<K: Held>(state: &mut State<K>, key: &Key, uid: &str) -> Option<Arc<K>> {
-    let same = state.objects.get(key).is_some_and(|held| meta::uid(&**held) == uid);
-    if same { state.objects.remove(key) } else { None }
+impl<K: Held> State<K> {
+    /// Holds the object; answers with its former state.
+    fn put(&mut self, key: Key, object: &Arc<K>) -> Option<Arc<K>> {
+        let old = self.objects.get(&key).map(|held| held.words()).unwrap_or_default();
+        self.index.change(&key.namespace, &key.name, &old, &object.words());
+        self.objects.insert(key, object.clone())
+    }
+
+    /// Lets go of the object, if it is still the one with this UID.
+    fn take(&mut self, key: &Key, uid: &str) -> Option<Arc<K>> {
+        let held = self.objects.get(key).filter(|held| meta::uid(&***held) == uid)?;
+        self.index.change(&key.namespace, &key.name, &held.words(), &[]);
+        self.objects.remove(key)
+    }
 }
 
 fn revision<K: Held>(object: &K) -> u64 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
@@ -23,7 +24,7 @@ use crate::view::{Kind, View};
 use crate::worker::{self, Recheck};
 use crate::{
     deployment, endpoints, endpointslice, garbage, mirroring, namespace, nodelifecycle, podgc,
-    provision, replicaset, scheduler,
+    provision, replicaset, scheduler, servicecidr,
 };
 
 /// A resource's place in the API.
@@ -110,6 +111,9 @@ pub async fn run(
     // The controllers first: they register for changes, which begin with the reflectors.
     let mut all = controllers(&context, &config, &census);
     all.extend(reflectors(&context));
+    if config.resources.contains(&ServiceCIDR::resource()) {
+        all.extend(service_ranges(&context));
+    }
     let thin = census.reflectors(api.client(), &stop);
     all.extend(thin.into_iter().map(|reflector| named("census", reflector)));
     let mut loops: FuturesUnordered<tokio::task::JoinHandle<&'static str>> =
@@ -146,6 +150,15 @@ fn controllers(context: &Context, config: &Config, census: &Arc<Census>) -> Vec<
         named("nodelifecycle", nodelifecycle::run(context, config)),
         named("podgc", podgc::run(context)),
         named("garbagecollector", garbage::run(context, census)),
+    ]
+}
+
+/// The service CIDR controller and its inputs, where the server stores such.
+fn service_ranges(context: &Context) -> [Loop; 3] {
+    [
+        named("servicecidr", servicecidr::run(context)),
+        reflector::<ServiceCIDR>(context, "", None),
+        reflector::<IPAddress>(context, "", None),
     ]
 }
 

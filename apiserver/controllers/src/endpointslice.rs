@@ -1,12 +1,19 @@
 //! The endpoint slice controller: which pods stand behind a Service (upstream:
 //! `pkg/controller/endpointslice`, `staging/src/k8s.io/endpointslice`).
 //!
-//! Inputs: services, pods, nodes (for zones), endpoint slices. Outputs: endpoint slices.
+//! Inputs: services, pods, nodes, endpoint slices. Outputs: endpoint slices, and an event on a
+//! Service whose slices are refused.
 //! Invariants: touches only slices that carry its `managed-by` label; a change of one pod changes
-//! one slice ([`slices`]); slices hold at most 100 endpoints.
+//! one slice of each family ([`slices`]); a look at one Service costs nothing for the others.
+//!
+//! A Service that loses its selector keeps its slices until the mirroring controller has taken its
+//! Endpoints over: so traffic goes on, and what somebody writes into those Endpoints from now on
+//! counts alone. Upstream leaves both sets of slices in place, and with them the pods of yesterday.
 
 mod desired;
+mod hints;
 mod slices;
+mod trigger;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,18 +21,25 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use crate::api::{self, Api};
 use crate::cache::{Change, Key};
 use crate::controllers::{self, Context};
-use crate::meta;
+use crate::event::{Occurrence, Severity};
+use crate::meta::{self, Held};
+use crate::mirroring;
 use crate::queue::Queue;
 use crate::selector;
 use crate::view::View;
+use crate::words;
+use crate::worker::Recheck;
 use crate::write::{Plan, Write};
 
 pub(crate) use desired::{
-    counts, hostname, is_headless, pod_port, protocol, publishes_not_ready, target,
+    address, counts, families, family_of, hostname, is_headless, pod_port, protocol,
+    publishes_not_ready, target,
 };
 pub(crate) use slices::{Group, Owner, reconcile};
+pub(crate) use trigger::{LAST_CHANGE, Triggers};
 
 /// The label by which slices name their Service.
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -34,7 +48,11 @@ pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// The label of slices and endpoints of Services without a cluster IP.
 pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 /// This controller's name in `managed-by`.
-const MANAGER: &str = "endpointslice-controller.k8s.io";
+pub(crate) const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// The most endpoints in one slice (upstream: `--max-endpoints-per-slice`).
+const MAX_ENDPOINTS: usize = 100;
+/// Who tells of failures.
+const COMPONENT: &str = "endpoint-slice-controller";
 /// Upstream's `--concurrent-service-endpoint-syncs`.
 const PARALLEL: usize = 5;
 
@@ -42,8 +60,11 @@ const PARALLEL: usize = 5;
 pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> {
     let queue = Arc::new(Queue::default());
     register(&context.view, &queue);
-    let look_at =
-        |Context { api, view, .. }: Context, key| async move { api.run(look(&view, &key)).await };
+    let triggers = Arc::new(Triggers::default());
+    let look_at = move |Context { api, view, .. }: Context, key: Key| {
+        let triggers = triggers.clone();
+        async move { reconcile_service(&api, &view, &triggers, &key).await }
+    };
     controllers::serve("endpointslice", context.clone(), queue, PARALLEL, look_at)
 }
 
@@ -60,9 +81,11 @@ fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {
     });
     let sink = queue.clone();
     view.endpoint_slices.on_change(move |change| {
-        for slice in
-            change.sides().filter(|slice| meta::label(&***slice, MANAGED_BY) == Some(MANAGER))
-        {
+        // Our own, and those of the mirroring controller, which replace ours.
+        let managed = |slice: &&Arc<EndpointSlice>| {
+            matches!(meta::label(&***slice, MANAGED_BY), Some(MANAGER | mirroring::MANAGER))
+        };
+        for slice in change.sides().filter(managed) {
             if let Some(service) = meta::label(&**slice, SERVICE_NAME) {
                 sink.add(Key::new(meta::namespace(&**slice), service));
             }
@@ -70,8 +93,7 @@ fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {
     });
     let (sink, source) = (queue.clone(), Arc::downgrade(view));
     view.nodes.on_change(move |change| {
-        let zone = |node: &Option<_>| node.as_deref().and_then(desired::zone).map(str::to_owned);
-        if zone(&change.old) != zone(&change.new)
+        if change.old.as_deref().map(desired::zone) != change.new.as_deref().map(desired::zone)
             && let Some(view) = source.upgrade()
         {
             for service in view.services.all() {
@@ -88,9 +110,21 @@ pub(crate) fn services_of(change: &Change<Pod>, view: &View) -> HashSet<Key> {
     {
         return HashSet::new();
     }
-    let services = view.services.in_namespace(meta::namespace(change.latest()));
-    let concerned = |service: &&Arc<Service>| change.sides().any(|pod| selects(service, pod));
-    services.iter().filter(concerned).map(|service| meta::key(&**service)).collect()
+    let mut concerned = HashSet::new();
+    for pod in change.sides() {
+        let namespace = meta::namespace(&**pod);
+        let near =
+            pod.words().into_iter().flat_map(|label| view.services.found_by(namespace, &label));
+        concerned.extend(near.filter(|service| selects(service, pod)).map(|s| meta::key(&*s)));
+    }
+    concerned
+}
+
+/// The pods that a Service selects.
+pub(crate) fn pods_of(service: &Service, view: &View) -> Vec<Arc<Pod>> {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let labels = selector.map(words::of_labels).unwrap_or_default();
+    view.pods.found_by_all(meta::namespace(service), &labels)
 }
 
 /// Whether a Service's selector matches a pod; without a selector it matches none.
@@ -100,48 +134,88 @@ pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
         .is_some_and(|selector| selector::contains(pod.metadata.labels.as_ref(), selector))
 }
 
-/// Whether the Service is one that this controller (and the endpoints controller) serves.
-pub(crate) fn is_managed(service: &Service) -> bool {
-    let Some(spec) = &service.spec else { return false };
-    spec.type_.as_deref() != Some("ExternalName")
-        && spec.selector.as_ref().is_some_and(|selector| !selector.is_empty())
+/// Whether the Service has another name instead of endpoints.
+pub(crate) fn is_external_name(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
-fn look(view: &View, key: &Key) -> Plan {
-    let existing: Vec<Arc<EndpointSlice>> = view
-        .endpoint_slices
-        .in_namespace(&key.namespace)
-        .into_iter()
-        .filter(|slice| {
-            meta::label(&**slice, SERVICE_NAME) == Some(&key.name)
-                && meta::label(&**slice, MANAGED_BY) == Some(MANAGER)
-        })
-        .collect();
-    let service = view.services.get(key);
-    let Some(service) = service.filter(|service| is_managed(service)) else {
-        // A Service whose selector was taken away keeps its slices as they are, so that somebody
-        // else may go on with them; a removed Service's are the garbage collector's work, too.
-        return match view.services.get(key) {
-            Some(_) => Plan::default(),
-            None => Plan::of(existing.iter().map(|slice| Write::delete(&**slice)).collect()),
-        };
+/// Whether the Service says which pods are its endpoints.
+pub(crate) fn has_selector(service: &Service) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    selector.is_some_and(|selector| !selector.is_empty())
+}
+
+/// Whether the Service is one that this controller (and the endpoints controller) serves.
+pub(crate) fn is_managed(service: &Service) -> bool {
+    has_selector(service) && !is_external_name(service)
+}
+
+async fn reconcile_service(
+    api: &Api,
+    view: &View,
+    triggers: &Triggers,
+    key: &Key,
+) -> Result<Recheck, api::Error> {
+    let outcome = api.run(look(view, triggers, key)).await;
+    if let Err(error) = &outcome
+        && error.is_news()
+        && let Some(service) = view.services.get(key)
+    {
+        let Key { namespace, name } = key;
+        let why = error.message();
+        let text = format!("Error updating Endpoint Slices for Service {namespace}/{name}: {why}");
+        let reason = "FailedToUpdateEndpointSlices";
+        api.tell(Occurrence::new(COMPONENT, &*service, Severity::Warning, reason, text));
+    }
+    outcome
+}
+
+fn look(view: &View, triggers: &Triggers, key: &Key) -> Plan {
+    let (own, mirrored) = slices_of(view, key);
+    let Some(service) = view.services.get(key) else {
+        triggers.forget(key);
+        return Plan::of(own.iter().map(|slice| Write::delete(&**slice)).collect());
     };
     if meta::is_deleted(&*service) {
         return Plan::default();
     }
-    let pods: Vec<Arc<Pod>> = view
-        .pods
-        .in_namespace(&key.namespace)
-        .into_iter()
-        .filter(|pod| selects(&service, pod))
-        .collect();
-    let zones = |node: &str| {
-        let node = view.nodes.get(&Key::new("", node))?;
-        desired::zone(&node).map(str::to_owned)
+    if !is_managed(&service) {
+        return Plan::of(obsolete(&service, &own, &mirrored));
+    }
+    let pods = pods_of(&service, view);
+    let trigger = triggers.note(&service, &pods);
+    let node_of = |node: &str| view.nodes.get(&Key::new("", node));
+    let groups = desired::groups(&service, &pods, &node_of);
+    let owner = desired::owner(&service, MANAGER, trigger);
+    Plan::of(slices::reconcile(&owner, &groups, &own))
+}
+
+/// The slices of a Service that this controller made, and those that mirroring made.
+pub(crate) fn slices_of(
+    view: &View,
+    key: &Key,
+) -> (Vec<Arc<EndpointSlice>>, Vec<Arc<EndpointSlice>>) {
+    let managed_by = |slices: &[Arc<EndpointSlice>], manager: &str| {
+        let managed =
+            |slice: &&Arc<EndpointSlice>| meta::label(&***slice, MANAGED_BY) == Some(manager);
+        slices.iter().filter(managed).cloned().collect()
     };
-    let groups = desired::groups(&service, &pods, &zones);
-    let owner = desired::owner(&service, MANAGER);
-    Plan::of(slices::reconcile(&owner, &groups, &existing))
+    let all = view.endpoint_slices.found_by(&key.namespace, &key.name);
+    (managed_by(&all, MANAGER), managed_by(&all, mirroring::MANAGER))
+}
+
+/// Removes the slices of a Service that no longer wants ours: all of one that became another name;
+/// of one that lost its selector, those of the families that are mirrored by now.
+fn obsolete(
+    service: &Service,
+    own: &[Arc<EndpointSlice>],
+    mirrored: &[Arc<EndpointSlice>],
+) -> Vec<Write> {
+    let replaced = |slice: &&Arc<EndpointSlice>| {
+        is_external_name(service)
+            || mirrored.iter().any(|mirror| mirror.address_type == slice.address_type)
+    };
+    own.iter().filter(replaced).map(|slice| Write::delete(&**slice)).collect()
 }
 
 #[cfg(test)]

@@ -1,15 +1,16 @@
 //! Events: what `kubectl describe` shows at its end (upstream: `client-go/tools/record`).
 //!
 //! Input: occurrences. Output: `v1` Event objects, written in the background so that no controller
-//! waits for them. The same occurrence again raises the count of the event that is there.
+//! waits for them. The same occurrence again raises the count of the event that is there; from the
+//! tenth that differs from the others in its message alone, they share one event.
 //! Invariants: recording never blocks and never fails; when people could not keep up anyway
 //! (1000 waiting, or one object complaining without end), occurrences are dropped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::Resource;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -28,6 +29,11 @@ const REMEMBERED: usize = 4096;
 const BURST: f64 = 25.0;
 /// … and the time after which one more may.
 const REFILL: Duration = Duration::from_secs(300);
+
+/// So many occurrences that differ in the message alone …
+const SIMILAR: usize = 10;
+/// … with pauses no longer than this, and they are told of in one event.
+const MEMORY: SignedDuration = SignedDuration::from_mins(10);
 
 /// `Event.type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,52 +153,96 @@ enum Posting {
     },
 }
 
-/// What was written already: counts, and how much each object may still say.
+/// What was written already: counts, and how much each object may still say (upstream:
+/// `EventCorrelator`).
 #[derive(Default)]
 struct Ledger {
     known: HashMap<Fingerprint, Event>,
-    allowance: HashMap<(&'static str, String), (f64, Timestamp)>,
+    similar: HashMap<Group, Similar>,
+    allowance: HashMap<(&'static str, String, String), (f64, Timestamp)>,
     /// The number in the last event's name: its time in nanoseconds, never the same twice.
     last: i128,
 }
 
-/// What makes two occurrences the same event; the object's resource version does not.
-#[derive(PartialEq, Eq, Hash)]
-struct Fingerprint {
+/// What makes two occurrences similar; the object's resource version does not matter.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Group {
     component: &'static str,
     uid: String,
     name: String,
     severity: Severity,
     reason: &'static str,
-    message: String,
+}
+
+/// What makes them the same event: the message, too, unless there are many.
+#[derive(PartialEq, Eq, Hash)]
+struct Fingerprint {
+    group: Group,
+    message: Option<String>,
+}
+
+/// Occurrences of one group, not long ago.
+struct Similar {
+    messages: HashSet<String>,
+    last: Timestamp,
 }
 
 impl Ledger {
     fn note(&mut self, occurrence: &Occurrence, now: Timestamp) -> Option<Posting> {
-        if !self.allowed(occurrence, now) {
-            return None;
-        }
+        let posting = self.count(occurrence, now);
+        self.allowed(occurrence, now).then_some(posting)
+    }
+
+    fn count(&mut self, occurrence: &Occurrence, now: Timestamp) -> Posting {
         // Forgetting all at once costs a few counts, and needs no order of ages.
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
-        let fingerprint = Fingerprint {
+        let group = Group {
             component: occurrence.component,
             uid: occurrence.object.uid.clone(),
             name: occurrence.object.name.clone(),
             severity: occurrence.severity,
             reason: occurrence.reason,
-            message: occurrence.message.clone(),
+        };
+        let combined = self.is_one_of_many(&group, &occurrence.message, now);
+        let own = (!combined).then(|| occurrence.message.clone());
+        let fingerprint = Fingerprint { group, message: own };
+        let message = if combined {
+            format!("(combined from similar events): {}", occurrence.message)
+        } else {
+            occurrence.message.clone()
         };
         if let Some(event) = self.known.get_mut(&fingerprint) {
             event.count = Some(event.count.unwrap_or(1) + 1);
             event.last_timestamp = Some(meta::seconds(now));
-            return Some(Posting::Again { event: Box::new(event.clone()) });
+            event.message = Some(message);
+            return Posting::Again { event: Box::new(event.clone()) };
         }
         self.last = now.as_nanosecond().max(self.last + 1);
-        let event = event(occurrence, now, self.last);
+        let mut event = event(occurrence, now, self.last);
+        event.message = Some(message);
         self.known.insert(fingerprint, event.clone());
-        Some(Posting::First(Box::new(event)))
+        Posting::First(Box::new(event))
+    }
+
+    fn is_one_of_many(&mut self, group: &Group, message: &str, now: Timestamp) -> bool {
+        if self.similar.len() >= REMEMBERED {
+            self.similar.clear();
+        }
+        let none = || Similar { messages: HashSet::new(), last: now };
+        let similar = self.similar.entry(group.clone()).or_insert_with(none);
+        if now.duration_since(similar.last) > MEMORY {
+            similar.messages.clear();
+        }
+        similar.last = now;
+        similar.messages.insert(message.to_owned());
+        if similar.messages.len() < SIMILAR {
+            return false;
+        }
+        // Nobody needs more of them to know that they are many.
+        similar.messages.remove(message);
+        true
     }
 
     /// A bucket of [`BURST`] tokens per source and object, refilled by one each [`REFILL`].
@@ -200,7 +250,8 @@ impl Ledger {
         if self.allowance.len() >= REMEMBERED {
             self.allowance.clear();
         }
-        let key = (occurrence.component, occurrence.object.uid.clone());
+        let Subject { uid, name, .. } = &occurrence.object;
+        let key = (occurrence.component, uid.clone(), name.clone());
         let (tokens, since) = self.allowance.entry(key).or_insert((BURST, now));
         let elapsed = now.duration_since(*since).as_secs_f64().max(0.0);
         *tokens = (*tokens + elapsed / REFILL.as_secs_f64()).min(BURST);
@@ -288,6 +339,29 @@ mod tests {
         assert_eq!(event.first_timestamp, first.first_timestamp);
         assert_eq!(event.last_timestamp, Some(Time(at(20))));
         assert!(matches!(ledger.note(&occurrence("two"), at(20)), Some(Posting::First(_))));
+    }
+
+    #[test]
+    fn from_the_tenth_that_differs_in_its_message_alone_they_share_an_event() {
+        let mut ledger = Ledger::default();
+        for n in 1..10 {
+            let posting = ledger.note(&occurrence(&n.to_string()), at(n));
+            assert!(matches!(posting, Some(Posting::First(_))), "{n}: {posting:?}");
+        }
+        let Some(Posting::First(combined)) = ledger.note(&occurrence("ten"), at(10)) else {
+            panic!("the tenth begins the common event")
+        };
+        assert_eq!(combined.message.as_deref(), Some("(combined from similar events): ten"));
+        let Some(Posting::Again { event }) = ledger.note(&occurrence("eleven"), at(11)) else {
+            panic!("the eleventh joins it")
+        };
+        assert_eq!(event.metadata.name, combined.metadata.name);
+        assert_eq!(event.message.as_deref(), Some("(combined from similar events): eleven"));
+        assert_eq!(event.count, Some(2));
+        let Some(Posting::First(anew)) = ledger.note(&occurrence("twelve"), at(11 + 601)) else {
+            panic!("after ten quiet minutes they are few again")
+        };
+        assert_eq!(anew.message.as_deref(), Some("twelve"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The controllers: what turns wishes in the API into further objects in the API.
 //!
-//! Owns: deployment, replica set, scheduler, endpoint slices and endpoints, node lifecycle,
-//! garbage collector, pod garbage collector, namespaces and what every namespace holds.
+//! Owns: deployment, replica set, scheduler, endpoint slices and endpoints, service CIDRs, node
+//! lifecycle, garbage collector, pod garbage collector, namespaces and what every namespace holds.
 //! Input: one list and one watch per kind, through a [`kube::Client`]. Output: writes through the
 //! same client. Nothing here knows how the client reaches the API server: the same code runs on
 //! the in-process router, over TLS, and on the fake API of the tests.
@@ -38,7 +38,9 @@ mod reflector;
 mod replicaset;
 mod scheduler;
 mod selector;
+mod servicecidr;
 mod view;
+mod words;
 mod worker;
 mod write;
 

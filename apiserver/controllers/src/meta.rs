@@ -14,6 +14,12 @@ pub(crate) trait Held {
     fn meta(&self) -> &ObjectMeta;
     /// The metadata, to be changed.
     fn meta_mut(&mut self) -> &mut ObjectMeta;
+
+    /// By what else than its name the object is to be found in its namespace (see `Cache`);
+    /// most kinds are not.
+    fn words(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl Held for Event {

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::cache::{Cache, Key};
 use crate::controllers::ResourceId;
 use crate::meta::Held;
+use crate::words;
 
 /// A kind that the view holds.
 pub(crate) trait Kind:
@@ -41,7 +43,7 @@ pub(crate) trait Kind:
 }
 
 macro_rules! kinds {
-    ($($kind:ident, $cache:ident, $namespaced:literal;)*) => {
+    ($($kind:ident, $cache:ident, $namespaced:literal $(, $words:path)?;)*) => {
         /// What the controllers know of the cluster.
         #[derive(Default)]
         pub(crate) struct View {
@@ -70,6 +72,12 @@ macro_rules! kinds {
                 fn meta_mut(&mut self) -> &mut ObjectMeta {
                     &mut self.metadata
                 }
+
+                $(
+                    fn words(&self) -> Vec<String> {
+                        $words(self)
+                    }
+                )?
             }
 
             impl From<$kind> for Object {
@@ -137,15 +145,17 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Pod, pods, true;
+    Pod, pods, true, words::of_pod;
     ReplicaSet, replica_sets, true;
     Deployment, deployments, true;
-    Service, services, true;
+    Service, services, true, words::of_service;
     Endpoints, endpoints, true;
-    EndpointSlice, endpoint_slices, true;
+    EndpointSlice, endpoint_slices, true, words::of_slice;
     Node, nodes, false;
     Namespace, namespaces, false;
     ServiceAccount, service_accounts, true;
     ConfigMap, config_maps, true;
     Lease, leases, true;
+    ServiceCIDR, service_cidrs, false;
+    IPAddress, ip_addresses, false;
 }

@@ -35,6 +35,35 @@ fn an_answer_is_seen_before_the_watch_tells_of_it_and_only_once() {
     assert_eq!(*changes.lock().unwrap(), 1, "the watch's echo is no change");
 }
 
+fn labelled(name: &str, revision: u64, labels: &[(&str, &str)]) -> Pod {
+    let mut pod = pod(name, name, revision);
+    let pairs = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    pod.metadata.labels = Some(pairs.collect());
+    pod
+}
+
+#[test]
+fn objects_are_found_by_what_they_say_now() {
+    let cache = Cache::default();
+    let found = |words: &[&str]| -> Vec<String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let found = cache.found_by_all("default", &words);
+        found.iter().map(|pod| meta::name(&**pod).to_owned()).collect()
+    };
+    cache.observe(labelled("a", 1, &[("app", "web"), ("tier", "front")]));
+    cache.observe(labelled("b", 2, &[("app", "web")]));
+    assert_eq!(found(&["app=web"]), ["a", "b"]);
+    assert_eq!(found(&["app=web", "tier=front"]), ["a"]);
+    assert!(found(&[]).is_empty());
+    assert!(cache.found_by("other", "app=web").is_empty(), "namespaces are apart");
+    cache.absorb(labelled("a", 3, &[("app", "db"), ("tier", "front")]));
+    assert_eq!((found(&["app=web"]), found(&["app=db"])), (vec!["b".into()], vec!["a".into()]));
+    cache.replace(vec![labelled("c", 4, &[("app", "web")])], 4);
+    assert_eq!(found(&["app=web"]), ["c"]);
+    cache.observe_removed(&labelled("c", 5, &[("app", "web")]));
+    assert!(cache.read().index.is_empty(), "nothing is remembered of what is gone");
+}
+
 #[test]
 fn an_older_version_never_replaces_a_newer_one() {
     let cache = Cache::default();

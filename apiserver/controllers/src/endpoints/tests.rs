@@ -63,19 +63,71 @@ fn beyond_a_thousand_addresses_the_ready_ones_stay() {
     let (cut, truncated) = truncate(subsets(&one, &pods));
     assert!(truncated);
     assert_eq!(shape(&cut), [(vec![80], 900, 100)]);
-    let (kept, truncated) = truncate(subsets(&one, &pods[..1000]));
+    let pods: Vec<Arc<Pod>> = (0..1200).map(|n| pod(n, n >= 100, None)).collect();
+    assert_eq!(shape(&truncate(subsets(&one, &pods)).0), [(vec![80], 1000, 0)]);
+    let pods: Vec<Arc<Pod>> = (0..1000).map(|n| pod(n, n >= 300, None)).collect();
+    let (kept, truncated) = truncate(subsets(&one, &pods));
     assert!(!truncated);
     assert_eq!(shape(&kept), [(vec![80], 700, 300)]);
+}
+
+#[test]
+fn each_subset_gives_its_share_of_what_is_cut_off() {
+    let named = service(json!([{ "port": 80, "targetPort": "web" }]));
+    let port = |n: usize| if n < 900 { 8080 } else { 9090 };
+    let pods: Vec<Arc<Pod>> = (0..1200).map(|n| pod(n, true, Some(port(n)))).collect();
+    let (cut, _) = truncate(subsets(&named, &pods));
+    assert_eq!(shape(&cut), [(vec![8080], 750, 0), (vec![9090], 250, 0)]);
+}
+
+#[test]
+fn the_services_first_family_is_the_one_that_counts() {
+    let families = |families: Value| {
+        let mut one = service(json!([{ "port": 80 }]));
+        one.spec.as_mut().unwrap().ip_families = serde_json::from_value(families).unwrap();
+        one
+    };
+    let mut both = (*pod(1, true, None)).clone();
+    both.status.as_mut().unwrap().pod_ips =
+        serde_json::from_value(json!([{ "ip": "10.244.0.1" }, { "ip": "fd00::1" }])).unwrap();
+    let pods = [Arc::new(both), pod(2, true, None)];
+    let ips = |service: &Service| -> Vec<String> {
+        let addresses = subsets(service, &pods).into_iter().filter_map(|s| s.addresses).flatten();
+        addresses.map(|address| address.ip).collect()
+    };
+    assert_eq!(ips(&families(json!(["IPv4", "IPv6"]))), ["10.244.0.1", "10.244.0.2"]);
+    assert_eq!(ips(&families(json!(["IPv6", "IPv4"]))), ["fd00::1"]);
+}
+
+#[test]
+fn a_headless_service_without_ports_still_has_addresses() {
+    let mut headless = service(json!([]));
+    headless.spec.as_mut().unwrap().cluster_ip = Some("None".to_owned());
+    assert_eq!(shape(&subsets(&headless, &[pod(1, true, None)])), [(vec![], 1, 0)]);
+}
+
+#[test]
+fn packing_what_was_unpacked_gives_it_back() {
+    let two_ports = service(json!([
+        { "name": "http", "port": 80, "targetPort": "web" }, { "name": "metrics", "port": 9100 },
+    ]));
+    let pods = [pod(1, true, Some(8080)), pod(2, false, Some(9090)), pod(3, true, None)];
+    let packed = subsets(&two_ports, &pods);
+    assert_eq!(packed.len(), 3, "{packed:?}");
+    assert_eq!(pack(unpack(&packed)), packed);
 }
 
 #[test]
 fn what_is_right_already_is_not_written() {
     let one = service(json!([{ "port": 80 }]));
     let pods = [pod(1, true, None)];
-    let Some(Write::Create(Object::Endpoints(made))) = plan(&one, &pods, None) else { panic!() };
+    let Some(Write::Create(Object::Endpoints(made))) = plan(&one, &pods, None, None) else {
+        panic!()
+    };
     assert_eq!(made.metadata.labels.as_ref().unwrap()[MANAGED_BY], MANAGER);
     assert_eq!(made.metadata.labels.as_ref().unwrap()["team"], "a");
-    assert_eq!(plan(&one, &pods, Some(&made)), None);
-    let changed = plan(&one, &[pod(1, false, None)], Some(&made));
-    assert!(matches!(changed, Some(Write::Update(_))), "{changed:?}");
+    assert_eq!(plan(&one, &pods, Some(&made), Some("later".to_owned())), None);
+    let changed = plan(&one, &[pod(1, false, None)], Some(&made), Some("later".to_owned()));
+    let Some(Write::Update(Object::Endpoints(changed))) = changed else { panic!("{changed:?}") };
+    assert_eq!(meta::annotation(&*changed, LAST_CHANGE), Some("later"));
 }

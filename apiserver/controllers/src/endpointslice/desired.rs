@@ -1,18 +1,19 @@
 //! The endpoints that a Service should have, grouped as slices group them (upstream:
 //! `endpointslice/utils.go`, `reconciler.go`).
 //!
-//! Pure. Inputs: a Service, the pods that it selects, the zones of nodes. Outputs: [`Group`]s.
+//! Pure. Inputs: a Service, the pods that it selects, their nodes. Outputs: [`Group`]s.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::slices::{Group, Owner};
-use super::{HEADLESS, MANAGED_BY, SERVICE_NAME};
+use super::{HEADLESS, MANAGED_BY, MAX_ENDPOINTS, SERVICE_NAME, hints};
 use crate::meta;
 use crate::pod;
 
@@ -20,23 +21,23 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A node's zone.
 pub(super) fn zone(node: &Node) -> Option<&str> {
-    meta::label(node, ZONE)
+    meta::label(node, ZONE).filter(|zone| !zone.is_empty())
 }
 
 /// Whether a pod changed in a way that its endpoint shows (upstream: `podEndpointsChanged`).
 pub(super) fn differs(old: &Pod, new: &Pod) -> bool {
-    let shown = |pod: &Pod| {
+    fn shown(pod: &Pod) -> impl PartialEq {
         (
             meta::is_deleted(pod),
             pod::is_terminal(pod),
             pod::is_ready(pod),
-            pod::node_name(pod).map(str::to_owned),
-            pod::ips(pod).into_iter().map(str::to_owned).collect::<Vec<_>>(),
-            pod.metadata.labels.clone(),
-            pod::spec(pod).map(|spec| (spec.hostname.clone(), spec.subdomain.clone())),
-            meta::uid(pod).to_owned(),
+            pod::node_name(pod),
+            pod::ips(pod),
+            &pod.metadata.labels,
+            pod::spec(pod).map(|spec| (&spec.hostname, &spec.subdomain)),
+            meta::uid(pod),
         )
-    };
+    }
     shown(old) != shown(new)
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn publishes_not_ready(service: &Service) -> bool {
 }
 
 /// What every slice of the Service carries.
-pub(super) fn owner(service: &Service, manager: &str) -> Owner {
+pub(super) fn owner(service: &Service, manager: &str, trigger: Option<Timestamp>) -> Owner {
     let mut labels = BTreeMap::new();
     // The Service's own labels come along, ours on top.
     for (key, value) in service.metadata.labels.iter().flatten() {
@@ -64,8 +65,10 @@ pub(super) fn owner(service: &Service, manager: &str) -> Owner {
         namespace: meta::namespace(service).to_owned(),
         prefix: format!("{}-", meta::name(service)),
         labels,
-        annotations: BTreeMap::new(),
+        annotations: None,
+        trigger,
         reference: meta::controller_reference(service),
+        capacity: MAX_ENDPOINTS,
     }
 }
 
@@ -76,7 +79,7 @@ pub(crate) fn is_headless(service: &Service) -> bool {
 }
 
 /// The address families that the Service has, IPv4 where it does not say.
-fn families(service: &Service) -> Vec<&'static str> {
+pub(crate) fn families(service: &Service) -> Vec<&'static str> {
     let spec = service.spec.as_ref();
     let named: Vec<&'static str> = spec
         .iter()
@@ -98,19 +101,25 @@ fn families(service: &Service) -> Vec<&'static str> {
 }
 
 /// The Service's endpoints, by address family and by the ports they have.
+///
+/// A pod whose node is gone is left out, unless the Service wants whatever there is: the pod will
+/// be removed, and its address may be given to another one (upstream: `reconcileByAddressType`).
 pub(super) fn groups(
     service: &Service,
     pods: &[Arc<Pod>],
-    zone_of: &dyn Fn(&str) -> Option<String>,
+    node_of: &dyn Fn(&str) -> Option<Arc<Node>>,
 ) -> Vec<Group> {
     let mut groups = Vec::new();
     for family in families(service) {
         let mut by_ports: Vec<Group> = Vec::new();
         for pod in pods.iter().filter(|pod| counts(pod)) {
-            let ip = pod::ips(pod).into_iter().find(|ip| family_of(ip) == Some(family));
-            let (Some(ip), Some(node)) = (ip, pod::node_name(pod)) else { continue };
+            let Some(ip) = address(pod, family) else { continue };
+            let node = pod::node_name(pod).and_then(node_of);
+            if node.is_none() && !publishes_not_ready(service) {
+                continue;
+            }
             let ports = ports(service, pod);
-            let endpoint = endpoint(service, pod, ip, node, zone_of(node));
+            let endpoint = endpoint(service, pod, ip, node.as_deref());
             match by_ports.iter_mut().find(|group| group.ports == ports) {
                 Some(group) => group.endpoints.push(endpoint),
                 None => by_ports.push(Group {
@@ -133,11 +142,18 @@ pub(super) fn groups(
     groups
 }
 
-fn family_of(ip: &str) -> Option<&'static str> {
-    Some(match ip.parse().ok()? {
+/// The pod's address of a family.
+pub(crate) fn address(pod: &Pod, family: &str) -> Option<IpAddr> {
+    let mut all = pod::ips(pod).into_iter().filter_map(|ip| ip.parse().ok());
+    all.find(|ip| family_of(ip) == family)
+}
+
+/// An address's family in the API's words.
+pub(crate) fn family_of(ip: &IpAddr) -> &'static str {
+    match ip {
         IpAddr::V4(_) => "IPv4",
         IpAddr::V6(_) => "IPv6",
-    })
+    }
 }
 
 /// Whether a pod is an endpoint at all (upstream: `ShouldPodBeInEndpoints`).
@@ -145,21 +161,26 @@ pub(crate) fn counts(pod: &Pod) -> bool {
     !pod::is_terminal(pod) && !pod::ips(pod).is_empty()
 }
 
-fn endpoint(service: &Service, pod: &Pod, ip: &str, node: &str, zone: Option<String>) -> Endpoint {
+/// A pod as an endpoint. One that is going away is no longer `ready`, but stays `serving` as long
+/// as it answers its probe: who has nobody else may still send to it.
+fn endpoint(service: &Service, pod: &Pod, ip: IpAddr, node: Option<&Node>) -> Endpoint {
     let serving = pod::is_ready(pod);
     let terminating = meta::is_deleted(pod);
     let ready = publishes_not_ready(service) || (serving && !terminating);
+    let zone = node.and_then(zone);
+    let node_name = pod::node_name(pod);
     Endpoint {
-        addresses: vec![ip.to_owned()],
+        addresses: vec![ip.to_string()],
         conditions: Some(EndpointConditions {
             ready: Some(ready),
             serving: Some(serving),
             terminating: Some(terminating),
         }),
         hostname: hostname(service, pod),
-        node_name: Some(node.to_owned()),
+        node_name: node_name.map(str::to_owned),
         target_ref: Some(target(pod)),
-        zone,
+        zone: zone.map(str::to_owned),
+        hints: if ready { hints::of(service, zone, node_name) } else { None },
         ..Endpoint::default()
     }
 }

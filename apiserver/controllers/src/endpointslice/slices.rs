@@ -2,18 +2,20 @@
 //!
 //! Pure. Inputs: wanted [`Group`]s, the slices there are. Outputs: creates, updates, removals.
 //! Invariants: an endpoint stays in the slice that it is in; a slice that needs no change is not
-//! written; slices of the same ports are filled up before a new one is made.
+//! written; slices of the same ports are filled up before a new one is made; a slice of an owner
+//! that is gone is never turned into one of ours, because it is about to be collected.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::trigger::LAST_CHANGE;
 use crate::write::Write;
-
-/// The most endpoints in one slice (upstream: `--max-endpoints-per-slice`).
-pub(crate) const MAX_ENDPOINTS: usize = 100;
 
 /// Endpoints that share family and ports, and so may share slices.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,10 +37,20 @@ pub(crate) struct Owner {
     pub(crate) prefix: String,
     /// Labels, all of them.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Annotations, all of them.
-    pub(crate) annotations: BTreeMap<String, String>,
+    /// Annotations, all of them; without them, those that are there stay.
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
+    /// What is told of the change that led here, on the slices that it changes.
+    pub(crate) trigger: Option<Timestamp>,
     /// The object that the slices go away with.
     pub(crate) reference: OwnerReference,
+    /// The most endpoints in one slice.
+    pub(crate) capacity: usize,
+}
+
+impl Owner {
+    fn owns(&self, metadata: &ObjectMeta) -> bool {
+        metadata.owner_references.iter().flatten().any(|held| held.uid == self.reference.uid)
+    }
 }
 
 /// The writes that make `existing` hold `groups`.
@@ -48,7 +60,11 @@ pub(crate) fn reconcile(
     existing: &[Arc<EndpointSlice>],
 ) -> Vec<Write> {
     let mut plan = Changes::default();
-    let mut unused: Vec<&Arc<EndpointSlice>> = existing.iter().collect();
+    // What is on its way out anyway is left to whoever removed it.
+    let present = existing.iter().filter(|slice| slice.metadata.deletion_timestamp.is_none());
+    let (mut unused, strange): (Vec<_>, Vec<_>) =
+        present.partition(|slice| owner.owns(&slice.metadata));
+    plan.strange.extend(strange.into_iter().cloned());
     for group in groups {
         let (of_group, rest): (Vec<_>, Vec<_>) = unused.into_iter().partition(|slice| {
             slice.address_type == group.address_type && same_ports(slice, &group.ports)
@@ -57,7 +73,7 @@ pub(crate) fn reconcile(
         plan.settle(owner, group, &of_group);
     }
     plan.removals.extend(unused.into_iter().cloned());
-    plan.into_writes()
+    plan.into_writes(owner)
 }
 
 fn same_ports(slice: &EndpointSlice, ports: &[EndpointPort]) -> bool {
@@ -81,6 +97,8 @@ struct Changes {
     creations: Vec<EndpointSlice>,
     updates: Vec<EndpointSlice>,
     removals: Vec<Arc<EndpointSlice>>,
+    /// Slices of a former owner.
+    strange: Vec<Arc<EndpointSlice>>,
 }
 
 /// A slice as it is becoming.
@@ -90,27 +108,72 @@ struct Draft<'a> {
     changed: bool,
 }
 
+/// Wanted endpoints that have no place yet, in order.
+struct Missing {
+    endpoints: Vec<Option<Endpoint>>,
+    places: HashMap<Identity, usize>,
+    left: usize,
+}
+
+/// The address, and the pod if there is one: what makes two endpoints the same.
+type Identity = (Option<String>, Option<String>);
+
+fn identity(endpoint: &Endpoint) -> Identity {
+    let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
+    (endpoint.addresses.first().cloned(), pod)
+}
+
+impl Missing {
+    fn of(wanted: &[Endpoint]) -> Self {
+        let mut missing = Self { endpoints: Vec::new(), places: HashMap::new(), left: 0 };
+        for endpoint in wanted {
+            if let Entry::Vacant(entry) = missing.places.entry(identity(endpoint)) {
+                entry.insert(missing.endpoints.len());
+                missing.endpoints.push(Some(endpoint.clone()));
+                missing.left += 1;
+            }
+        }
+        missing
+    }
+
+    /// The wanted endpoint that `held` is a state of.
+    fn take(&mut self, held: &Endpoint) -> Option<Endpoint> {
+        let place = self.places.remove(&identity(held))?;
+        let taken = self.endpoints[place].take()?;
+        self.left -= 1;
+        Some(taken)
+    }
+
+    /// The first `count` that are left.
+    fn take_first(&mut self, count: usize) -> Vec<Endpoint> {
+        let taken: Vec<Endpoint> =
+            self.endpoints.iter_mut().filter_map(Option::take).take(count).collect();
+        self.left -= taken.len();
+        taken
+    }
+}
+
 impl Changes {
     fn settle(&mut self, owner: &Owner, group: &Group, slices: &[&Arc<EndpointSlice>]) {
-        let mut missing = group.endpoints.clone();
+        let mut missing = Missing::of(&group.endpoints);
         let mut drafts: Vec<Draft<'_>> =
             slices.iter().map(|slice| keep(owner, slice, &mut missing)).collect();
-        // First into slices that are written anyway, then into others with room for all.
+        drafts.sort_by_key(|draft| Reverse(draft.endpoints.len()));
+        // First into slices that are written anyway, then into one that has room for all that are
+        // left, at last into new ones.
         for draft in drafts.iter_mut().filter(|draft| draft.changed) {
-            fill(draft, &mut missing);
+            draft.fill(owner.capacity, &mut missing);
         }
-        if !missing.is_empty()
-            && let Some(draft) = drafts
-                .iter_mut()
-                .filter(|draft| draft.endpoints.len() + missing.len() <= MAX_ENDPOINTS)
-                .max_by_key(|draft| draft.endpoints.len())
-        {
-            fill(draft, &mut missing);
-        }
-        while !missing.is_empty() {
-            let rest = missing.split_off(missing.len().min(MAX_ENDPOINTS));
-            self.creations.push(new_slice(owner, group, missing));
-            missing = rest;
+        while missing.left > 0 {
+            let fits =
+                |draft: &&mut Draft<'_>| draft.endpoints.len() + missing.left <= owner.capacity;
+            match drafts.iter_mut().find(fits) {
+                Some(draft) => draft.fill(owner.capacity, &mut missing),
+                None => {
+                    let endpoints = missing.take_first(owner.capacity);
+                    self.creations.push(new_slice(owner, group, endpoints));
+                }
+            }
         }
         self.conclude(owner, group, drafts);
     }
@@ -134,9 +197,9 @@ impl Changes {
     }
 
     /// A removal and a creation make one update: fewer objects, and no moment without endpoints.
-    fn into_writes(mut self) -> Vec<Write> {
+    fn into_writes(mut self, owner: &Owner) -> Vec<Write> {
+        let mut turned = Vec::new();
         let mut writes = Vec::new();
-        let mut creations = Vec::new();
         for creation in self.creations {
             let twin = self
                 .removals
@@ -147,73 +210,62 @@ impl Changes {
                     let mut updated = (*self.removals.remove(position)).clone();
                     updated.endpoints = creation.endpoints;
                     updated.ports = creation.ports;
-                    updated.metadata.labels = creation.metadata.labels;
-                    updated.metadata.annotations = creation.metadata.annotations;
-                    updated.metadata.owner_references = creation.metadata.owner_references;
-                    writes.push(Write::update(updated));
+                    dress(owner, &mut updated.metadata);
+                    turned.push(Write::update(updated));
                 }
-                None => creations.push(Write::create(creation)),
+                None => writes.push(Write::create(creation)),
             }
         }
         // New endpoints first, so that a Service that moves is never without any.
-        creations.append(&mut writes);
-        creations.extend(self.updates.into_iter().map(Write::update));
-        creations.extend(self.removals.iter().map(|slice| Write::delete(&**slice)));
-        creations
+        writes.append(&mut turned);
+        writes.extend(self.updates.into_iter().map(Write::update));
+        let removals = self.removals.iter().chain(&self.strange);
+        writes.extend(removals.map(|slice| Write::delete(&**slice)));
+        writes
+    }
+}
+
+impl Draft<'_> {
+    fn fill(&mut self, capacity: usize, missing: &mut Missing) {
+        let taken = missing.take_first(capacity.saturating_sub(self.endpoints.len()));
+        self.changed |= !taken.is_empty();
+        self.endpoints.extend(taken);
     }
 }
 
 /// Takes over what a slice holds of the wanted endpoints.
-fn keep<'a>(
-    owner: &Owner,
-    slice: &'a Arc<EndpointSlice>,
-    missing: &mut Vec<Endpoint>,
-) -> Draft<'a> {
+fn keep<'a>(owner: &Owner, slice: &'a Arc<EndpointSlice>, missing: &mut Missing) -> Draft<'a> {
     let mut endpoints = Vec::new();
     let mut changed = !is_dressed(owner, &slice.metadata);
     for held in slice.endpoints.iter().flatten() {
-        match missing.iter().position(|wanted| is_same(wanted, held)) {
-            Some(position) => {
-                let wanted = missing.remove(position);
-                changed |= wanted != *held;
-                endpoints.push(wanted);
-            }
-            None => changed = true,
-        }
+        let wanted = missing.take(held);
+        changed |= wanted.as_ref() != Some(held);
+        endpoints.extend(wanted);
     }
     Draft { slice, endpoints, changed }
 }
 
-fn fill(draft: &mut Draft<'_>, missing: &mut Vec<Endpoint>) {
-    let room = MAX_ENDPOINTS.saturating_sub(draft.endpoints.len()).min(missing.len());
-    if room > 0 {
-        draft.endpoints.extend(missing.drain(..room));
-        draft.changed = true;
-    }
-}
-
-/// Whether both speak of the same pod, or of the same address where there is no pod.
-fn is_same(a: &Endpoint, b: &Endpoint) -> bool {
-    let pod =
-        |endpoint: &Endpoint| endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
-    a.addresses == b.addresses && pod(a) == pod(b)
-}
-
 fn is_dressed(owner: &Owner, metadata: &ObjectMeta) -> bool {
-    let labels = metadata.labels.as_ref().is_some_and(|labels| *labels == owner.labels);
     let empty = BTreeMap::new();
-    let annotations = metadata.annotations.as_ref().unwrap_or(&empty);
-    labels
-        && owner.annotations.iter().all(|(key, value)| annotations.get(key) == Some(value))
-        && metadata.owner_references.iter().flatten().any(|held| held.uid == owner.reference.uid)
+    let held = metadata.annotations.as_ref().unwrap_or(&empty);
+    metadata.labels.as_ref() == Some(&owner.labels)
+        && owner.annotations.as_ref().is_none_or(|wanted| wanted == held)
 }
 
+/// Gives a slice its labels and annotations. When the last change was triggered is told of this
+/// change or, where nobody knows, of none.
 fn dress(owner: &Owner, metadata: &mut ObjectMeta) {
     metadata.labels = Some(owner.labels.clone());
-    if !owner.annotations.is_empty() {
-        metadata.annotations.get_or_insert_default().extend(owner.annotations.clone());
-    }
     metadata.owner_references = Some(vec![owner.reference.clone()]);
+    let mut annotations = match &owner.annotations {
+        Some(all) => all.clone(),
+        None => metadata.annotations.take().unwrap_or_default(),
+    };
+    annotations.remove(LAST_CHANGE);
+    if let Some(trigger) = owner.trigger {
+        annotations.insert(LAST_CHANGE.to_owned(), trigger.to_string());
+    }
+    metadata.annotations = Some(annotations).filter(|annotations| !annotations.is_empty());
 }
 
 fn new_slice(owner: &Owner, group: &Group, endpoints: Vec<Endpoint>) -> EndpointSlice {

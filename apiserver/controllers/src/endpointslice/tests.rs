@@ -1,6 +1,7 @@
 //! Which endpoints a Service gets from its pods.
 
-use k8s_openapi::api::discovery::v1::Endpoint;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints};
 use serde_json::{Value, json};
 
 use super::desired::groups;
@@ -35,8 +36,23 @@ fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Arc<Pod> {
     Arc::new(serde_json::from_value(pod).unwrap())
 }
 
+/// The cluster has one node with a zone and one without.
+fn node(name: &str) -> Option<Arc<Node>> {
+    let labels = match name {
+        "node-1" => json!({ "topology.kubernetes.io/zone": "zone-a" }),
+        "node-2" => json!({}),
+        _ => return None,
+    };
+    let node = json!({ "metadata": { "name": name, "labels": labels } });
+    Some(Arc::new(serde_json::from_value(node).unwrap()))
+}
+
 fn made(service: &Service, pods: &[Arc<Pod>]) -> Vec<Group> {
-    groups(service, pods, &|node| (node == "node-1").then(|| "zone-a".to_owned()))
+    groups(service, pods, &node)
+}
+
+fn on_node(name: &str) -> impl Fn(&mut Value) {
+    move |pod| pod["spec"]["nodeName"] = name.into()
 }
 
 fn only(service: &Service, pod: Arc<Pod>) -> Endpoint {
@@ -114,8 +130,61 @@ fn a_service_of_two_families_has_slices_of_both() {
 }
 
 #[test]
+fn a_pod_without_an_address_of_the_family_is_in_the_other_familys_slice_only() {
+    let dual = service(|s| s["spec"]["ipFamilies"] = json!(["IPv6", "IPv4"]));
+    let old = pod("a", |p| p["status"]["podIPs"] = json!([{ "ip": "10.244.1.5" }]));
+    let found: Vec<(String, usize)> = made(&dual, &[old])
+        .into_iter()
+        .map(|group| (group.address_type, group.endpoints.len()))
+        .collect();
+    assert_eq!(found, [("IPv6".to_owned(), 0), ("IPv4".to_owned(), 1)]);
+}
+
+#[test]
+fn an_address_is_written_in_its_shortest_form() {
+    let v6 = service(|s| s["spec"]["ipFamilies"] = json!(["IPv6"]));
+    let long = pod("a", |p| p["status"]["podIPs"] = json!([{ "ip": "fd00:0:0::0005" }]));
+    assert_eq!(only(&v6, long).addresses, ["fd00::5"]);
+}
+
+#[test]
+fn a_pod_of_a_node_that_is_gone_counts_only_where_whatever_there_is_is_wanted() {
+    let lost = || pod("a", on_node("node-9"));
+    assert!(made(&service(|_| {}), &[lost()])[0].endpoints.is_empty());
+    let publish = service(|s| s["spec"]["publishNotReadyAddresses"] = true.into());
+    let endpoint = only(&publish, lost());
+    assert_eq!((endpoint.node_name.as_deref(), endpoint.zone), (Some("node-9"), None));
+}
+
+#[test]
+fn hints_follow_the_services_wish_and_the_pods_place() {
+    let wish = |wish: &str| service(|s| s["spec"]["trafficDistribution"] = wish.into());
+    let not_ready = |p: &mut Value| p["status"]["conditions"][0]["status"] = "False".into();
+    let hints = |service: &Service, pod: Arc<Pod>| -> Value {
+        let hints: Option<EndpointHints> = only(service, pod).hints;
+        serde_json::to_value(hints).unwrap()
+    };
+    let zone = json!({ "forZones": [{ "name": "zone-a" }] });
+    let both = json!({ "forZones": [{ "name": "zone-a" }], "forNodes": [{ "name": "node-1" }] });
+    let node_alone = json!({ "forNodes": [{ "name": "node-2" }] });
+    assert_eq!(hints(&service(|_| {}), pod("a", |_| {})), Value::Null);
+    assert_eq!(hints(&wish("PreferClose"), pod("a", |_| {})), zone);
+    assert_eq!(hints(&wish("PreferSameZone"), pod("a", |_| {})), zone);
+    assert_eq!(hints(&wish("PreferSameNode"), pod("a", |_| {})), both);
+    assert_eq!(hints(&wish("PreferSameNode"), pod("a", on_node("node-2"))), node_alone);
+    assert_eq!(hints(&wish("PreferSameZone"), pod("a", on_node("node-2"))), Value::Null);
+    assert_eq!(hints(&wish("PreferSameZone"), pod("a", not_ready)), Value::Null);
+    assert_eq!(hints(&wish("PreferSomethingNew"), pod("a", |_| {})), Value::Null);
+    let annotated = service(|s| {
+        s["spec"]["trafficDistribution"] = "PreferClose".into();
+        s["metadata"]["annotations"] = json!({ "service.kubernetes.io/topology-mode": "Auto" });
+    });
+    assert_eq!(hints(&annotated, pod("a", |_| {})), Value::Null, "the annotation wins");
+}
+
+#[test]
 fn slices_carry_the_services_labels_and_say_when_it_is_headless() {
-    let labels = |service: &Service| desired::owner(service, MANAGER).labels;
+    let labels = |service: &Service| desired::owner(service, MANAGER, None).labels;
     let plain = labels(&service(|_| {}));
     assert_eq!(plain["team"], "a");
     assert_eq!(plain[SERVICE_NAME], "web");
@@ -123,6 +192,16 @@ fn slices_carry_the_services_labels_and_say_when_it_is_headless() {
     assert!(!plain.contains_key(HEADLESS));
     let headless = service(|s| s["spec"]["clusterIP"] = "None".into());
     assert_eq!(labels(&headless)[HEADLESS], "");
+    let other_proxy = "service.kubernetes.io/service-proxy-name";
+    let marked = service(|s| {
+        s["metadata"]["labels"] = json!({
+            HEADLESS: "", MANAGED_BY: "me", SERVICE_NAME: "other", other_proxy: "theirs",
+        });
+    });
+    let marked = labels(&marked);
+    assert!(!marked.contains_key(HEADLESS), "what is reserved says the truth");
+    assert_eq!((marked[MANAGED_BY].as_str(), marked[SERVICE_NAME].as_str()), (MANAGER, "web"));
+    assert_eq!(marked[other_proxy], "theirs");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn endpoints(change: impl FnOnce(&mut Value)) -> Endpoints {
 fn service(selector: Value) -> Service {
     serde_json::from_value(json!({
         "metadata": { "name": "outside", "namespace": "shop" },
-        "spec": { "selector": selector },
+        "spec": { "selector": selector, "ipFamilies": ["IPv4", "IPv6"] },
     }))
     .unwrap()
 }
@@ -39,7 +39,7 @@ fn made(writes: &[Write]) -> Vec<&EndpointSlice> {
 
 #[test]
 fn each_family_has_a_slice_with_all_that_the_endpoints_say() {
-    let writes = plan(Some(&endpoints(|_| {})), Some(&service(Value::Null)), &[]);
+    let writes = plan(Some(&endpoints(|_| {})), Some(&service(Value::Null)), &[], &[]);
     let slices = made(&writes);
     let found: Vec<(&str, Vec<(&str, bool)>)> = slices
         .iter()
@@ -73,23 +73,116 @@ fn what_is_not_the_users_is_not_mirrored() {
     let plain = service(Value::Null);
     let skip = |e: &mut Value| e["metadata"]["labels"][SKIP_MIRROR] = "true".into();
     let leader = |e: &mut Value| e["metadata"]["annotations"][LEADER] = "me".into();
-    let ours = |e: &mut Value| {
+    let left_behind = |e: &mut Value| {
         e["metadata"]["labels"][endpoints::MANAGED_BY] = endpoints::MANAGER.into();
     };
-    assert!(is_mirrored(&endpoints(|_| {}), Some(&plain)));
-    assert!(!is_mirrored(&endpoints(skip), Some(&plain)));
-    assert!(!is_mirrored(&endpoints(leader), Some(&plain)));
-    assert!(!is_mirrored(&endpoints(ours), Some(&plain)));
-    assert!(!is_mirrored(&endpoints(|_| {}), None));
-    assert!(!is_mirrored(&endpoints(|_| {}), Some(&service(json!({ "app": "web" })))));
+    let cut_off = |e: &mut Value| {
+        left_behind(e);
+        e["metadata"]["annotations"][endpoints::OVER_CAPACITY] = "truncated".into();
+    };
+    assert!(is_mirrored(&endpoints(|_| {}), &plain));
+    assert!(!is_mirrored(&endpoints(skip), &plain));
+    assert!(!is_mirrored(&endpoints(leader), &plain));
+    assert!(is_mirrored(&endpoints(left_behind), &plain));
+    assert!(!is_mirrored(&endpoints(cut_off), &plain), "its slices hold more than it does");
+    assert!(!is_mirrored(&endpoints(|_| {}), &service(json!({ "app": "web" }))));
+}
+
+/// An empty slice of the endpoint slice controller.
+fn placeholder(family: &str) -> Arc<EndpointSlice> {
+    let slice = json!({ "metadata": {}, "addressType": family, "endpoints": [] });
+    Arc::new(serde_json::from_value(slice).unwrap())
+}
+
+#[test]
+fn mirrors_make_room_only_for_slices_that_are_there() {
+    let original = endpoints(|_| {});
+    let writes = plan(Some(&original), Some(&service(Value::Null)), &[], &[]);
+    let mirrors: Vec<Arc<EndpointSlice>> =
+        made(&writes).into_iter().map(|slice| Arc::new(slice.clone())).collect();
+    let selecting = service(json!({ "app": "web" }));
+    let with = |replacing: &[Arc<EndpointSlice>]| {
+        plan(Some(&original), Some(&selecting), &mirrors, replacing).len()
+    };
+    assert_eq!(with(&[]), 0, "nobody has spoken for the Service yet");
+    assert_eq!(with(&[placeholder("IPv4")]), 0, "nor for its second family");
+    assert_eq!(with(&[placeholder("IPv4"), placeholder("IPv6")]), 2);
+    let mut renamed = selecting.clone();
+    renamed.spec.as_mut().unwrap().type_ = Some("ExternalName".to_owned());
+    assert_eq!(plan(Some(&original), Some(&renamed), &mirrors, &[]).len(), 2);
+}
+
+#[test]
+fn an_address_of_two_subsets_stands_once_and_not_ready_counts() {
+    let twice = endpoints(|e| {
+        e["subsets"] = json!([
+            { "addresses": [{ "ip": "1.1.1.1" }, { "ip": "2.2.2.2" }], "ports": [{ "port": 80 }] },
+            { "notReadyAddresses": [{ "ip": "2.2.2.2" }], "ports": [{ "port": 80 }] },
+        ]);
+    });
+    let groups = Mirrored::of(&twice).groups;
+    let [group] = groups.as_slice() else { panic!("{groups:?}") };
+    let found: Vec<(&str, bool)> = group
+        .endpoints
+        .iter()
+        .map(|e| (e.addresses[0].as_str(), e.conditions.as_ref().unwrap().ready.unwrap()))
+        .collect();
+    assert_eq!(found, [("1.1.1.1", true), ("2.2.2.2", false)]);
+}
+
+#[test]
+fn what_cannot_be_mirrored_is_told_of_once_per_change() {
+    let many = endpoints(|e| {
+        let mut all: Vec<Value> =
+            (0..1200).map(|n| json!({ "ip": format!("10.0.{}.{}", n / 250, n % 250) })).collect();
+        all.push(json!({ "ip": "10.0.0.300" }));
+        e["subsets"] = json!([{ "addresses": all, "ports": [{ "port": 80 }] }]);
+    });
+    let plain = service(Value::Null);
+    let writes = plan(Some(&many), Some(&plain), &[], &[]);
+    let told: Vec<String> = writes
+        .iter()
+        .filter_map(|write| match write {
+            Write::Event(said) => Some(format!("{}: {}", said.reason, said.message)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "InvalidIPAddress: Skipped 1 invalid IP addresses when mirroring to EndpointSlices",
+            "TooManyAddressesToMirror: A max of 1000 addresses can be mirrored to EndpointSlices \
+             per Endpoints subset. 200 addresses were skipped",
+        ]
+    );
+    let mirrors: Vec<Arc<EndpointSlice>> =
+        made(&writes).into_iter().map(|slice| Arc::new(slice.clone())).collect();
+    let [mirror] = mirrors.as_slice() else { panic!("one slice: {}", mirrors.len()) };
+    assert_eq!(mirror.endpoints.as_ref().unwrap().len(), 1000);
+    assert_eq!(plan(Some(&many), Some(&plain), &mirrors, &[]), []);
+}
+
+#[test]
+fn an_annotation_that_goes_from_the_original_goes_from_the_mirror() {
+    let plain = service(Value::Null);
+    let writes = plan(Some(&endpoints(|_| {})), Some(&plain), &[], &[]);
+    let mirrors: Vec<Arc<EndpointSlice>> =
+        made(&writes).into_iter().map(|slice| Arc::new(slice.clone())).collect();
+    let bare = endpoints(|e| e["metadata"]["annotations"] = Value::Null);
+    let writes = plan(Some(&bare), Some(&plain), &mirrors, &[]);
+    assert_eq!(writes.len(), 2);
+    for write in &writes {
+        let Write::Update(Object::EndpointSlice(slice)) = write else { panic!("{write:?}") };
+        assert_eq!(slice.metadata.annotations, None);
+    }
 }
 
 #[test]
 fn a_mirror_without_original_goes() {
-    let writes = plan(Some(&endpoints(|_| {})), Some(&service(Value::Null)), &[]);
+    let writes = plan(Some(&endpoints(|_| {})), Some(&service(Value::Null)), &[], &[]);
     let existing: Vec<Arc<EndpointSlice>> =
         made(&writes).into_iter().map(|slice| Arc::new(slice.clone())).collect();
-    let writes = plan(None, Some(&service(Value::Null)), &existing);
+    let writes = plan(None, Some(&service(Value::Null)), &existing, &[]);
     assert_eq!(writes.len(), 2);
     assert!(writes.iter().all(|write| matches!(write, Write::Delete { .. })), "{writes:?}");
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::endpointslice::MAX_ENDPOINTS;
 use crate::view::Object;
 
 fn owner() -> Owner {
@@ -12,8 +13,10 @@ fn owner() -> Owner {
         namespace: "shop".to_owned(),
         prefix: "web-".to_owned(),
         labels: BTreeMap::from([("kubernetes.io/service-name".to_owned(), "web".to_owned())]),
-        annotations: BTreeMap::new(),
+        annotations: None,
+        trigger: None,
         reference: OwnerReference { uid: "service".to_owned(), ..OwnerReference::default() },
+        capacity: MAX_ENDPOINTS,
     }
 }
 
@@ -43,8 +46,12 @@ struct World {
 impl World {
     /// Applies the plan for `groups`; answers with the numbers of creates, updates, removals.
     fn settle(&mut self, groups: &[Group]) -> (usize, usize, usize) {
+        self.settle_for(&owner(), groups)
+    }
+
+    fn settle_for(&mut self, owner: &Owner, groups: &[Group]) -> (usize, usize, usize) {
         let mut counts = (0, 0, 0);
-        for write in reconcile(&owner(), groups, &self.slices) {
+        for write in reconcile(owner, groups, &self.slices) {
             match write {
                 Write::Create(Object::EndpointSlice(mut slice)) => {
                     counts.0 += 1;
@@ -140,6 +147,70 @@ fn labels_that_somebody_changed_come_back() {
     world.slices[0] = Arc::new(changed);
     assert_eq!(world.settle(&[group(80, 0..3)]), (0, 1, 0));
     assert_eq!(world.slices[0].metadata.labels, Some(owner().labels));
+}
+
+#[test]
+fn a_few_more_than_a_slice_holds_go_where_there_is_room() {
+    let mut world = World::default();
+    world.settle(&[group(80, 0..40)]);
+    let counts = world.settle(&[group(80, 0..190)]);
+    assert_eq!(counts, (1, 1, 0), "a hundred are made anew, fifty join the forty");
+}
+
+#[test]
+fn a_slice_of_a_former_service_of_the_same_name_is_replaced_not_turned() {
+    let mut world = World::default();
+    world.settle(&[group(80, 0..3)]);
+    let reference = OwnerReference { uid: "next".to_owned(), ..OwnerReference::default() };
+    let next = Owner { reference, ..owner() };
+    assert_eq!(world.settle_for(&next, &[group(80, 0..3)]), (1, 0, 1));
+    assert_eq!(world.slices[0].metadata.owner_references.as_ref().unwrap()[0].uid, "next");
+}
+
+#[test]
+fn a_slice_that_is_going_is_no_place_for_endpoints() {
+    let mut world = World::default();
+    world.settle(&[group(80, 0..3)]);
+    let mut going = (*world.slices[0]).clone();
+    going.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+    world.slices[0] = Arc::new(going);
+    assert_eq!(world.settle(&[group(80, 0..3)]), (1, 0, 0));
+}
+
+#[test]
+fn only_slices_that_change_tell_of_the_change() {
+    let mut world = World::default();
+    let at = |second| Owner { trigger: Timestamp::from_second(second).ok(), ..owner() };
+    let told = |world: &World| -> Vec<Option<String>> {
+        let all = world.slices.iter().map(|slice| slice.metadata.annotations.clone());
+        all.map(|all| all.and_then(|all| all.get(LAST_CHANGE).cloned())).collect()
+    };
+    world.settle_for(&at(1), &[group(80, 0..3), group(443, 0..3)]);
+    let first = Some("1970-01-01T00:00:01Z".to_owned());
+    assert_eq!(told(&world), [first.clone(), first.clone()]);
+    world.settle_for(&at(2), &[group(80, 0..4), group(443, 0..3)]);
+    assert_eq!(told(&world), [Some("1970-01-01T00:00:02Z".to_owned()), first.clone()]);
+    world.settle(&[group(80, 0..3), group(443, 0..3)]);
+    assert_eq!(told(&world), [None, first], "nobody knows when a pod went");
+}
+
+#[test]
+fn annotations_are_somebody_elses_unless_the_owner_names_them_all() {
+    let mut world = World::default();
+    let noted = |key: &str| Some(BTreeMap::from([(key.to_owned(), "x".to_owned())]));
+    world.settle(&[group(80, 0..3)]);
+    let mut changed = (*world.slices[0]).clone();
+    changed.metadata.annotations = noted("theirs");
+    world.slices[0] = Arc::new(changed);
+    assert_eq!(world.settle(&[group(80, 0..4)]), (0, 1, 0));
+    assert_eq!(world.slices[0].metadata.annotations, noted("theirs"));
+    let exact = Owner { annotations: noted("ours"), ..owner() };
+    assert_eq!(world.settle_for(&exact, &[group(80, 0..4)]), (0, 1, 0));
+    assert_eq!(world.slices[0].metadata.annotations, noted("ours"));
+    let none = Owner { annotations: Some(BTreeMap::new()), ..owner() };
+    assert_eq!(world.settle_for(&none, &[group(80, 0..4)]), (0, 1, 0));
+    assert_eq!(world.slices[0].metadata.annotations, None);
 }
 
 fn some_group(port: i32) -> impl Strategy<Value = Group> {
