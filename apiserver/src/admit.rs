@@ -5,11 +5,12 @@
 //! and the checks and writes that belong to it.
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Service, Taint};
+use k8s_openapi::api::networking::v1::IPAddress;
 use resources::object::Object;
 use resources::table::{self, Resource};
 use store::{Check, Op, Snapshot, Txn};
 
-use crate::allocate::{pod_range, service};
+use crate::allocate::{cluster_ip, pod_range, service};
 use crate::api::Api;
 use crate::key;
 use crate::status::ApiError;
@@ -122,14 +123,32 @@ pub(crate) fn update(
 }
 
 /// What an object gives back when it goes.
-pub(crate) fn delete(api: &Api, object: &dyn Object) -> Vec<Op> {
+pub(crate) fn delete(
+    api: &Api,
+    snapshot: &Snapshot,
+    object: &dyn Object,
+) -> Result<Vec<Op>, ApiError> {
     if let Some(old) = object.as_any().downcast_ref::<Service>() {
-        return service::release(old);
+        return service::release(snapshot, old);
     }
     if let Some(old) = object.as_any().downcast_ref::<Node>() {
-        return pod_range::release(&api.ranges, old);
+        return Ok(pod_range::release(&api.ranges, old));
     }
-    Vec::new()
+    if let Some(old) = object.as_any().downcast_ref::<IPAddress>()
+        && let Some((namespace, name)) = cluster_ip::holding_service(snapshot, old)
+    {
+        let address = old.metadata.name.as_deref().unwrap_or_default();
+        let reason = format!(
+            "the Service {namespace}/{name} has this address; the object goes with the Service"
+        );
+        return Err(ApiError::forbidden(ip_addresses()?, address, reason));
+    }
+    Ok(Vec::new())
+}
+
+fn ip_addresses() -> Result<&'static Resource, ApiError> {
+    table::by_path("networking.k8s.io", "v1", "ipaddresses")
+        .ok_or_else(|| ApiError::Internal("ipaddresses are not served".into()))
 }
 
 #[cfg(test)]

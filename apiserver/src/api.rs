@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
+use resources::families::Family;
 use store::Store;
 
 use crate::discovery::Discovery;
@@ -32,21 +33,8 @@ pub(crate) struct Ranges {
 }
 
 impl Ranges {
-    /// The range of IPv4 cluster IPs.
-    pub(crate) fn service_v4(&self) -> Ipv4Net {
-        first_v4(&self.service_cidrs)
+    /// The families of the cluster's Services: the first is the one of a Service that does not ask.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        self.service_cidrs.iter().map(|range| Family::from(*range)).collect()
     }
-
-    /// The range of IPv4 pod addresses.
-    pub(crate) fn cluster_v4(&self) -> Ipv4Net {
-        first_v4(&self.cluster_cidrs)
-    }
-}
-
-fn first_v4(ranges: &[IpNet]) -> Ipv4Net {
-    let v4 = |net: &IpNet| match net {
-        IpNet::V4(net) => Some(*net),
-        IpNet::V6(_) => None,
-    };
-    ranges.iter().find_map(v4).unwrap_or_default()
 }

@@ -9,12 +9,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use resources::service_cidr::DEFAULT_NAME;
 use resources::table;
 use serde_json::{Value, json};
 use store::{Change, WatchError};
 use thiserror::Error;
 
+use crate::allocate;
 use crate::api::Api;
 use crate::authn::User;
 use crate::authz::MASTERS;
@@ -45,6 +47,8 @@ pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
     for made in futures::future::join_all(namespaces).await {
         made?;
     }
+    make_service_cidr(api).await?;
+    take_missing_addresses(api).await?;
     ensure(api, "Service", "services", "", Some("default"), service(api)).await?;
     let address = api.advertise.ip();
     if address.is_loopback() || address.is_unspecified() {
@@ -66,21 +70,55 @@ pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
     endpoints.and(slice)
 }
 
+/// The ranges of the flags as an object (upstream: `pkg/controlplane/controller/defaultservicecidr`).
+/// One that is there already stays as it is, but for a second family that was added to the flags.
+async fn make_service_cidr(api: &Api) -> Result<(), BootError> {
+    let ranges: Vec<String> = api.ranges.service_cidrs.iter().map(ToString::to_string).collect();
+    let object = json!({
+        "metadata": { "name": DEFAULT_NAME }, "spec": { "cidrs": ranges },
+    });
+    let made = ensure(api, "ServiceCIDR", "servicecidrs", "networking.k8s.io", None, object).await;
+    if let Err(error) = made {
+        // The ranges of a cluster outlive the flags of its server.
+        tracing::warn!("the ranges of Services are not those of the flags: {error}");
+    }
+    Ok(())
+}
+
+/// Every address that a Service holds has an IPAddress.
+async fn take_missing_addresses(api: &Api) -> Result<(), BootError> {
+    let failed =
+        |reason: String| BootError { kind: "IPAddress", name: "of Services".into(), reason };
+    let txn = allocate::service::missing_addresses(&api.store.snapshot())
+        .map_err(|error| failed(error.to_string()))?;
+    if !txn.ops.is_empty() {
+        api.store.commit(txn).await.map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(())
+}
+
 /// Makes the objects of the `kubernetes` Service again when somebody deletes them, until the store
 /// closes. Upstream looks every ten seconds; here the deletion itself says so.
 pub(crate) async fn keep_first_objects(api: Arc<Api>) {
-    let keys: Vec<String> =
-        [("services", ""), ("endpoints", ""), ("endpointslices", "discovery.k8s.io")]
-            .iter()
-            .filter_map(|(plural, group)| table::by_path(group, "v1", plural))
-            .map(|resource| key::object(resource, Some("default"), "kubernetes"))
-            .collect();
+    let keys: Vec<String> = [
+        ("servicecidrs", "networking.k8s.io"),
+        ("services", ""),
+        ("endpoints", ""),
+        ("endpointslices", "discovery.k8s.io"),
+    ]
+    .iter()
+    .filter_map(|(plural, group)| table::by_path(group, "v1", plural))
+    .map(|resource| {
+        let namespace = resource.namespaced.then_some("default");
+        key::object(resource, namespace, "kubernetes")
+    })
+    .collect();
     let after = api.store.snapshot().revision();
     let watches: Result<Vec<store::Watch>, WatchError> =
         keys.iter().map(|key| api.store.watch(key, after)).collect();
     let Ok(watches) = watches else { return };
     let mut events = futures::stream::select_all(watches);
-    // A watch that fell behind would end here; it has three keys that hardly ever change.
+    // A watch that fell behind would end here; it has four keys that hardly ever change.
     while let Some(Ok(event)) = events.next().await {
         let ours = keys.iter().any(|key| **key == *event.key);
         if ours
@@ -93,7 +131,7 @@ pub(crate) async fn keep_first_objects(api: Arc<Api>) {
 }
 
 /// The first address of the range (upstream: `ServiceIPRange`).
-fn service_address(range: Ipv4Net) -> String {
+fn service_address(range: IpNet) -> String {
     range.hosts().next().unwrap_or(range.network()).to_string()
 }
 
@@ -105,7 +143,7 @@ fn service(api: &Api) -> Value {
         },
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": service_address(api.ranges.service_v4()),
+            "clusterIP": api.ranges.service_cidrs.first().map(|range| service_address(*range)),
             "ports": [{
                 "name": "https",
                 "port": HTTPS,

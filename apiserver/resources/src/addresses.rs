@@ -26,6 +26,34 @@ pub fn validate_ip(path: &Path, value: &str) -> FieldErrors {
     vec![path.invalid(value, problem)]
 }
 
+/// Checks an IP address that must be written in its usual form, too.
+#[must_use]
+pub fn validate_canonical_ip(path: &Path, value: &str) -> FieldErrors {
+    let errors = validate_ip(path, value);
+    let usual = value.parse::<IpAddr>().map(|ip| ip.to_string());
+    canonical(path, value, usual.ok(), errors)
+}
+
+/// Checks an IP range that must be written in its usual form, too.
+#[must_use]
+pub fn validate_canonical_cidr(path: &Path, value: &str) -> FieldErrors {
+    let errors = validate_cidr(path, value);
+    let usual = value.parse::<IpNet>().map(|net| net.to_string());
+    canonical(path, value, usual.ok(), errors)
+}
+
+fn canonical(
+    path: &Path,
+    value: &str,
+    usual: Option<String>,
+    mut errors: FieldErrors,
+) -> FieldErrors {
+    if let Some(usual) = usual.filter(|usual| usual != value && errors.is_empty()) {
+        errors.push(path.invalid(value, format!("must be in canonical form ({usual:?})")));
+    }
+    errors
+}
+
 /// Checks an IP range such as `10.0.0.0/8`.
 #[must_use]
 pub fn validate_cidr(path: &Path, value: &str) -> FieldErrors {

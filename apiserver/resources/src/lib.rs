@@ -8,7 +8,9 @@ pub mod addresses;
 pub mod columns;
 pub mod duration;
 pub mod event;
+pub mod families;
 pub mod field;
+pub mod ip_address;
 pub mod labels;
 pub mod metadata;
 pub mod names;
@@ -17,6 +19,7 @@ pub mod object;
 pub mod ports;
 pub mod quantity;
 pub mod service;
+pub mod service_cidr;
 pub mod strategy;
 pub mod table;
 

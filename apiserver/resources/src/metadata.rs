@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::addresses::validate_canonical_ip;
 use crate::field::{FieldErrors, Path};
 use crate::labels::{Labels, validate_labels};
 use crate::names::{self, Problems};
@@ -72,6 +73,10 @@ pub fn name_problems(resource: &Resource, name: &str) -> Problems {
     match resource.names {
         NameRule::DnsSubdomain => names::dns_subdomain(name),
         NameRule::DnsLabel => names::dns_label(name),
+        NameRule::IpAddress => {
+            let errors = validate_canonical_ip(&Path::new("metadata").child("name"), name);
+            errors.into_iter().map(|error| error.detail).collect()
+        }
         NameRule::PathSegment => names::path_segment(name),
     }
 }

@@ -3,12 +3,13 @@
 //! Upstream: `pkg/registry/core/service/{strategy.go,storage}`, `pkg/apis/core/v1/defaults.go`.
 //! Owns: the strategy, and the questions an allocator of addresses and ports asks of a Service.
 //! Expected flow of a write: defaults, then `prepare_*` (which keeps what was allocated before and
-//! drops what the new type has no use for), then allocation of what is still missing, then
-//! validation.
+//! drops what the new type has no use for), then [`settle_families`] and allocation of what is still
+//! missing, then validation.
 //! Deliberately not here: the allocation itself (the API server's transaction), backends.
 
 mod columns;
 mod defaults;
+mod families;
 mod lifecycle;
 mod validate;
 mod warnings;
@@ -19,6 +20,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::columns::{Cell, Column};
+use crate::families::Family;
 use crate::field::FieldErrors;
 use crate::strategy::Strategy;
 
@@ -157,6 +159,19 @@ pub fn held_node_ports(service: &Service) -> Vec<(&str, i32)> {
         Some((p.protocol.as_deref().unwrap_or("TCP"), number))
     });
     ports.collect()
+}
+
+/// Fills in `ipFamilyPolicy` and `ipFamilies`, of which `cluster` are there to be had, the first
+/// one by default. `old` is the Service before an update.
+///
+/// # Errors
+/// What upstream says when the Service asks for what the cluster has not, or contradicts itself.
+pub fn settle_families(
+    service: &mut Service,
+    old: Option<&Service>,
+    cluster: &[Family],
+) -> Result<(), FieldErrors> {
+    families::settle(service, old, cluster)
 }
 
 /// Clears what the old type filled in and the new type has no use for, as far as the client did

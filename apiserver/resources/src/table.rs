@@ -9,6 +9,7 @@ use crate::deployment::Deployments;
 use crate::endpoint_slice::EndpointSlices;
 use crate::endpoints::EndpointsStrategy;
 use crate::event::{Events, NewEvents, convert};
+use crate::ip_address::IpAddresses;
 use crate::lease::Leases;
 use crate::namespace::Namespaces;
 use crate::node::Nodes;
@@ -17,6 +18,7 @@ use crate::replica_set::ReplicaSets;
 use crate::secret::Secrets;
 use crate::service::Services;
 use crate::service_account::ServiceAccounts;
+use crate::service_cidr::ServiceCidrs;
 use crate::strategy::ErasedStrategy;
 
 /// A part of a resource with a path of its own.
@@ -65,6 +67,8 @@ pub enum NameRule {
     DnsSubdomain,
     /// RFC 1123 label: 63 characters without a dot.
     DnsLabel,
+    /// The usual text of an IP address.
+    IpAddress,
     /// Anything that can be one segment of a path.
     PathSegment,
 }
@@ -338,6 +342,36 @@ static ROWS: &[Resource] = &[
         shared: None,
         deprecation: None,
         strategy: &EndpointSlices,
+    },
+    Resource {
+        group: "networking.k8s.io",
+        version: "v1",
+        plural: "servicecidrs",
+        singular: "servicecidr",
+        kind: "ServiceCIDR",
+        short_names: &[],
+        categories: &[],
+        namespaced: false,
+        subresources: &[Subresource::Status],
+        names: NameRule::DnsSubdomain,
+        shared: None,
+        deprecation: None,
+        strategy: &ServiceCidrs,
+    },
+    Resource {
+        group: "networking.k8s.io",
+        version: "v1",
+        plural: "ipaddresses",
+        singular: "ipaddress",
+        kind: "IPAddress",
+        short_names: &["ip"],
+        categories: &[],
+        namespaced: false,
+        subresources: &[],
+        names: NameRule::IpAddress,
+        shared: None,
+        deprecation: None,
+        strategy: &IpAddresses,
     },
     Resource {
         group: "coordination.k8s.io",

@@ -22,6 +22,18 @@ pub(crate) enum PortError {
     NotInRange(u16, u16),
 }
 
+impl PortError {
+    /// A second sentence about a port that was asked for.
+    pub(crate) fn note(&self, asked: i32) -> String {
+        match self {
+            Self::Allocated { owner } => format!("port {asked} is held by the Service {owner}"),
+            Self::NotInRange(first, last) => {
+                format!("node ports and health check node ports are those of {first}-{last}")
+            }
+        }
+    }
+}
+
 /// A free port that `also_taken` does not hold either.
 pub(crate) fn draw(
     range: &RangeInclusive<u16>,

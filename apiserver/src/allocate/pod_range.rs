@@ -1,10 +1,10 @@
-//! The pod range of each Node: a slice of the cluster's CIDR.
+//! The pod ranges of each Node: a slice of the cluster's CIDR of each family.
 //!
 //! Node `…-N` gets the N-th slice if it is free, so that nodes which register at the same time get
 //! the ranges that one expects by their names; every other node gets the lowest free slice.
 
-use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Node;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node, NodeSpec};
 use resources::field::{ErrorKind, FieldError};
 use resources::table;
 use store::{Op, Snapshot, Txn};
@@ -16,7 +16,8 @@ use crate::status::ApiError;
 
 const POOL: &str = "podcidrs";
 
-/// Gives a new Node its range. A range that the Node brings is taken if it is one of ours.
+/// Gives a new Node a range of each family. A range that the Node brings is taken if it is one of
+/// ours.
 pub(crate) fn create(
     ranges: &Ranges,
     snapshot: &Snapshot,
@@ -25,33 +26,46 @@ pub(crate) fn create(
     let mut txn = Txn::default();
     let name = node.metadata.name.clone().unwrap_or_default();
     let spec = node.spec.get_or_insert_default();
-    let asked = spec.pod_cidr.clone().filter(|c| !c.is_empty());
-    let slice = match asked {
-        Some(asked) => {
-            let Some(range) = slices(ranges).find(|s| s.to_string() == asked) else {
-                return Ok(txn);
-            };
-            if held(snapshot, range) {
+    let asked = asked(spec);
+    if !asked.is_empty() {
+        // What is not of ours is the Node's own affair.
+        let ours = asked.iter().filter_map(|asked| slice_of(ranges, asked));
+        for slice in ours {
+            if held(snapshot, slice) {
                 let error = FieldError {
                     path: "spec.podCIDR".into(),
-                    kind: ErrorKind::Invalid(format!("{asked:?}")),
+                    kind: ErrorKind::Invalid(format!("{:?}", slice.to_string())),
                     detail: "range is already allocated".into(),
                 };
                 return Err(invalid(&name, error));
             }
-            range
+            take(&mut txn, POOL, &item(slice), &name);
         }
-        None => choose(&name, slices(ranges), |s| held(snapshot, s)).ok_or_else(|| {
-            let detail = format!("no range is left in {}", ranges.cluster_v4());
-            let error =
-                FieldError { path: "spec.podCIDR".into(), kind: ErrorKind::Forbidden, detail };
-            invalid(&name, error)
-        })?,
-    };
-    take(&mut txn, POOL, &item(slice), &name);
-    spec.pod_cidr = Some(slice.to_string());
-    spec.pod_cidrs = Some(vec![slice.to_string()]);
+        return Ok(txn);
+    }
+    let mut chosen = Vec::new();
+    for range in &ranges.cluster_cidrs {
+        let free = choose(&name, slices(ranges, *range), |s| held(snapshot, s));
+        let slice = free.ok_or_else(|| {
+            let detail = format!("no range is left in {range}");
+            let path = "spec.podCIDR".into();
+            invalid(&name, FieldError { path, kind: ErrorKind::Forbidden, detail })
+        })?;
+        take(&mut txn, POOL, &item(slice), &name);
+        chosen.push(slice.to_string());
+    }
+    spec.pod_cidr = chosen.first().cloned();
+    spec.pod_cidrs = Some(chosen);
     Ok(txn)
+}
+
+/// The ranges that a Node brings; old clients know the singular field only.
+fn asked(spec: &NodeSpec) -> Vec<String> {
+    let several = spec.pod_cidrs.iter().flatten();
+    let asked = several.chain(&spec.pod_cidr).filter(|range| !range.is_empty());
+    let mut asked: Vec<String> = asked.cloned().collect();
+    asked.dedup();
+    asked
 }
 
 /// A range never changes. A client that does not know it yet does not erase it.
@@ -64,19 +78,19 @@ pub(crate) fn keep(new: &mut Node, old: &Node) {
     }
 }
 
-/// The range of a Node that goes.
+/// The ranges of a Node that goes.
 pub(crate) fn release(ranges: &Ranges, node: &Node) -> Vec<Op> {
-    let own = node.spec.as_ref().and_then(|s| s.pod_cidr.as_deref());
-    let slice = own.and_then(|own| slices(ranges).find(|s| s.to_string() == own));
-    slice.map(|s| vec![give_back(POOL, &item(s))]).unwrap_or_default()
+    let own = node.spec.as_ref().map(asked).unwrap_or_default();
+    let ours = own.iter().filter_map(|own| slice_of(ranges, own));
+    ours.map(|slice| give_back(POOL, &item(slice))).collect()
 }
 
 /// The slice for the node of this name; `None` when all are held.
 fn choose(
     name: &str,
-    mut slices: impl Iterator<Item = Ipv4Net> + Clone,
-    held: impl Fn(Ipv4Net) -> bool,
-) -> Option<Ipv4Net> {
+    mut slices: impl Iterator<Item = IpNet> + Clone,
+    held: impl Fn(IpNet) -> bool,
+) -> Option<IpNet> {
     let by_name = place(name).and_then(|place| slices.clone().nth(place));
     by_name.filter(|slice| !held(*slice)).or_else(|| slices.find(|slice| !held(*slice)))
 }
@@ -87,16 +101,32 @@ fn place(name: &str) -> Option<usize> {
     number.parse::<usize>().ok()?.checked_sub(1)
 }
 
-fn slices(ranges: &Ranges) -> impl Iterator<Item = Ipv4Net> + Clone {
-    ranges.cluster_v4().subnets(ranges.node_prefix).into_iter().flatten()
+fn slices(ranges: &Ranges, range: IpNet) -> impl Iterator<Item = IpNet> + Clone {
+    range.subnets(prefix(ranges, range)).into_iter().flatten()
 }
 
-fn held(snapshot: &Snapshot, slice: Ipv4Net) -> bool {
+/// The length of a Node's slice of a range.
+fn prefix(ranges: &Ranges, range: IpNet) -> u8 {
+    match range {
+        IpNet::V4(_) => ranges.node_prefix,
+        IpNet::V6(_) => ranges.node_prefix_v6,
+    }
+}
+
+/// The slice of ours that is written so.
+fn slice_of(ranges: &Ranges, text: &str) -> Option<IpNet> {
+    let slice: IpNet = text.parse().ok()?;
+    let ours =
+        |range: &IpNet| range.contains(&slice) && slice.prefix_len() == prefix(ranges, *range);
+    (slice == slice.trunc() && ranges.cluster_cidrs.iter().any(ours)).then_some(slice)
+}
+
+fn held(snapshot: &Snapshot, slice: IpNet) -> bool {
     snapshot.get(&key::allocation(POOL, &item(slice))).is_some()
 }
 
 /// A key holds no slash of its own.
-fn item(slice: Ipv4Net) -> String {
+fn item(slice: IpNet) -> String {
     slice.to_string().replace('/', "-")
 }
 
@@ -134,9 +164,56 @@ mod tests {
             node_ports: 30000..=32767,
         };
         for (name, taken, expected) in cases {
-            let held = |slice: Ipv4Net| taken.contains(&slice.to_string().as_str());
-            let chosen = choose(name, slices(&ranges), held).map(|s| s.to_string());
+            let held = |slice: IpNet| taken.contains(&slice.to_string().as_str());
+            let all = slices(&ranges, ranges.cluster_cidrs[0]);
+            let chosen = choose(name, all, held).map(|s| s.to_string());
             assert_eq!(chosen.as_deref(), expected, "{name} beside {taken:?}");
         }
+    }
+
+    fn dual() -> Ranges {
+        Ranges {
+            service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+            cluster_cidrs: vec![
+                "10.244.0.0/16".parse().unwrap(),
+                "fd00:10:244::/56".parse().unwrap(),
+            ],
+            node_prefix: 24,
+            node_prefix_v6: 64,
+            node_ports: 30000..=32767,
+        }
+    }
+
+    fn node(name: &str, ranges: &[&str]) -> Node {
+        serde_json::from_value(serde_json::json!({
+            "metadata": { "name": name },
+            "spec": { "podCIDR": ranges.first(), "podCIDRs": ranges },
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_node_takes_a_range_of_each_family_and_gives_both_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = store::Config { dir: dir.path().to_owned(), history: 10 };
+        let store = store::Store::open(config).await.unwrap();
+        let mut second = node("node-2", &[]);
+        let txn = create(&dual(), &store.snapshot(), &mut second).unwrap();
+        store.commit(txn).await.unwrap();
+        let spec = second.spec.clone().unwrap();
+        assert_eq!(spec.pod_cidr.as_deref(), Some("10.244.1.0/24"));
+        let both = ["10.244.1.0/24", "fd00:10:244:1::/64"];
+        assert_eq!(spec.pod_cidrs.unwrap(), both);
+
+        let mut thief = node("a", &["10.244.3.0/24", "fd00:10:244:1::/64"]);
+        let refused = create(&dual(), &store.snapshot(), &mut thief).unwrap_err().to_string();
+        assert!(refused.contains("range is already allocated"), "{refused}");
+        let mut foreign = node("b", &["172.16.0.0/24"]);
+        let txn = create(&dual(), &store.snapshot(), &mut foreign).unwrap();
+        assert!(txn.ops.is_empty(), "not of ours: {txn:?}");
+
+        let ops = release(&dual(), &second);
+        store.commit(Txn { checks: Vec::new(), ops }).await.unwrap();
+        assert_eq!(store.snapshot().range("/allocations/").count(), 0);
     }
 }

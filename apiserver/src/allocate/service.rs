@@ -1,4 +1,4 @@
-//! What a Service takes and gives back: its cluster IP and its node ports (upstream:
+//! What a Service takes and gives back: its cluster IPs and its node ports (upstream:
 //! `pkg/registry/core/service/storage/alloc.go`).
 //!
 //! Which Service needs what is the strategy's knowledge (`resources::service`); this only draws.
@@ -6,15 +6,21 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use resources::field::{ErrorKind, FieldError};
-use resources::{service as rules, table};
+use resources::families::Family;
+use resources::field::{ErrorKind, FieldError, FieldErrors};
+use resources::service as rules;
+use resources::table::{self, Resource};
 use store::{Op, Snapshot, Txn};
 
+use super::cluster_ip::{AddressError, Free, Pool};
 use super::node_port::PortError;
 use super::{cluster_ip, give_back, node_port, take};
 use crate::api::Ranges;
+use crate::key;
 use crate::status::ApiError;
+use crate::stored::Current;
 
 /// The numbers that a port may have.
 const NUMBERS: RangeInclusive<i32> = 1..=65535;
@@ -26,7 +32,8 @@ pub(crate) fn create(
     service: &mut Service,
 ) -> Result<Txn, ApiError> {
     let mut plan = Plan::new(ranges, snapshot, service);
-    plan.cluster_ip(service)?;
+    plan.families(service, None)?;
+    plan.addresses(service, 0)?;
     plan.ports(service, &[])?;
     plan.health_check(service, None)?;
     Ok(plan.txn)
@@ -41,13 +48,8 @@ pub(crate) fn update(
     old: &Service,
 ) -> Result<Txn, ApiError> {
     let mut plan = Plan::new(ranges, snapshot, service);
-    let (needed, needs) = (rules::needs_cluster_ip(old), rules::needs_cluster_ip(service));
-    if !needed && needs {
-        plan.cluster_ip(service)?;
-    } else if needed && !needs {
-        let addresses = rules::held_cluster_ips(old).into_iter();
-        plan.txn.ops.extend(addresses.map(|a| give_back(cluster_ip::POOL, a)));
-    }
+    plan.families(service, Some(old))?;
+    plan.changed_addresses(service, old)?;
     let held = numbers(old);
     plan.ports(service, &held)?;
     plan.health_check(service, health_check_port(old))?;
@@ -58,11 +60,32 @@ pub(crate) fn update(
 }
 
 /// Everything a Service holds.
-pub(crate) fn release(service: &Service) -> Vec<Op> {
-    let addresses =
-        rules::held_cluster_ips(service).into_iter().map(|a| give_back(cluster_ip::POOL, a));
-    let ports = numbers(service).into_iter().map(|p| give_back(node_port::POOL, &p.to_string()));
-    addresses.chain(ports).collect()
+pub(crate) fn release(snapshot: &Snapshot, service: &Service) -> Result<Vec<Op>, ApiError> {
+    let mut ops = Vec::new();
+    for address in rules::held_cluster_ips(service) {
+        ops.extend(cluster_ip::give_back(snapshot, address, service)?);
+    }
+    let ports = numbers(service).into_iter();
+    ops.extend(ports.map(|p| give_back(node_port::POOL, &p.to_string())));
+    Ok(ops)
+}
+
+/// Gives an IPAddress to every address that a Service has and nobody holds: a store from before
+/// there were IPAddresses has none.
+pub(crate) fn missing_addresses(snapshot: &Snapshot) -> Result<Txn, ApiError> {
+    let mut txn = Txn::default();
+    let services = services_row()?;
+    for (_, entry) in snapshot.range(&key::all(services)) {
+        let current = Current::read(services, entry)?;
+        let Some(service) = current.object.as_any().downcast_ref::<Service>() else { continue };
+        for address in rules::held_cluster_ips(service) {
+            let Ok(address) = address.parse() else { continue };
+            if !cluster_ip::is_taken(snapshot, address) {
+                cluster_ip::take_unconditionally(&mut txn, address, service)?;
+            }
+        }
+    }
+    Ok(txn)
 }
 
 struct Plan<'a> {
@@ -82,27 +105,84 @@ impl<'a> Plan<'a> {
         Self { ranges, snapshot, name, owner, taken: Vec::new(), txn: Txn::default() }
     }
 
-    fn cluster_ip(&mut self, service: &mut Service) -> Result<(), ApiError> {
+    fn families(&self, service: &mut Service, old: Option<&Service>) -> Result<(), ApiError> {
+        rules::settle_families(service, old, &self.ranges.families())
+            .map_err(|errors| self.invalid(errors))
+    }
+
+    /// An address of each family of the Service, but for the first `held` of them.
+    fn addresses(&mut self, service: &mut Service, held: usize) -> Result<(), ApiError> {
         if !rules::needs_cluster_ip(service) || rules::is_headless(service) {
             return Ok(());
         }
-        let range = self.ranges.service_v4();
+        let pool = Pool::read(self.snapshot)?;
         let spec = service.spec.get_or_insert_default();
-        let asked = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-        let address = match asked.into_iter().find(|a| !a.is_empty()) {
-            Some(asked) => cluster_ip::check(range, self.snapshot, asked).map_err(|e| {
-                let value = serde_json::json!([asked]).to_string();
-                let detail = format!("failed to allocate IP {asked}: {e}");
-                self.invalid(vec![field("spec.clusterIPs", value, &detail)])
-            })?,
-            None => cluster_ip::draw(range, self.snapshot).ok_or_else(|| {
-                ApiError::Internal("failed to allocate a serviceIP: range is full".into())
-            })?,
-        };
-        take(&mut self.txn, cluster_ip::POOL, &address.to_string(), &self.owner);
-        spec.cluster_ip = Some(address.to_string());
-        spec.cluster_ips = Some(vec![address.to_string()]);
+        let families = spec.ip_families.clone().unwrap_or_default();
+        let mut addresses = spec.cluster_ips.clone().unwrap_or_default();
+        for (i, family) in families.iter().enumerate().skip(held) {
+            let free = match addresses.get(i) {
+                Some(asked) => self.ask_address(&pool, asked, &addresses)?,
+                None => self.draw_address(&pool, family)?,
+            };
+            if i == addresses.len() {
+                addresses.push(free.address.to_string());
+            }
+            cluster_ip::take(&mut self.txn, free, service)?;
+        }
+        let spec = service.spec.get_or_insert_default();
+        spec.cluster_ip = addresses.first().cloned();
+        spec.cluster_ips = Some(addresses);
         Ok(())
+    }
+
+    /// What comes and goes with a change of type or of the number of families; validation refuses
+    /// every other change of addresses.
+    fn changed_addresses(&mut self, service: &mut Service, old: &Service) -> Result<(), ApiError> {
+        let count = |service: &Service| {
+            service.spec.as_ref().and_then(|s| s.ip_families.as_ref()).map_or(0, Vec::len)
+        };
+        let (needed, needs) = (rules::needs_cluster_ip(old), rules::needs_cluster_ip(service));
+        let (before, after) = (count(old), count(service));
+        let kept = match (needed, needs) {
+            (false, true) => return self.addresses(service, 0),
+            (false, false) => return Ok(()),
+            _ if rules::is_headless(old) || rules::is_headless(service) => return Ok(()),
+            (true, false) => 0,
+            (true, true) if after > before => return self.addresses(service, before),
+            (true, true) => after,
+        };
+        for address in rules::held_cluster_ips(old).into_iter().skip(kept) {
+            self.txn.ops.extend(cluster_ip::give_back(self.snapshot, address, old)?);
+        }
+        Ok(())
+    }
+
+    fn draw_address(&self, pool: &Pool<'_>, family: &str) -> Result<Free, ApiError> {
+        let free = Family::parse(family).and_then(|family| pool.draw(family));
+        free.ok_or_else(|| {
+            ApiError::Internal("failed to allocate a serviceIP: range is full".into())
+        })
+    }
+
+    fn ask_address(&self, pool: &Pool<'_>, asked: &str, all: &[String]) -> Result<Free, ApiError> {
+        let refused = |text: String| {
+            let value = serde_json::json!(all).to_string();
+            field("spec.clusterIPs", value, &format!("failed to allocate IP {asked}: {text}"))
+        };
+        let address = asked
+            .parse()
+            .map_err(|_| self.invalid(vec![refused("it is not an IP address".into())]))?;
+        pool.check(address).map_err(|error| {
+            let note = match &error {
+                AddressError::Allocated { holder } => format!("IP {asked} is held by {holder}"),
+                AddressError::Mismatched { ranges } => no_range(asked, ranges),
+                AddressError::NotInRange { .. } => {
+                    "the first address of a range, and the last one of IPv4, are given to nobody"
+                        .to_owned()
+                }
+            };
+            self.explained(refused(error.to_string()), note)
+        })
     }
 
     /// Node ports for those ports that need one; `held` are already this Service's.
@@ -153,12 +233,11 @@ impl<'a> Plan<'a> {
                 Err(self.invalid(vec![error(outside.to_string())]))
             }
             // Upstream's message stays as it is; who is in the way goes into a second cause.
-            Err(PortError::Allocated { owner }) => Err(ApiError::Explained {
-                resource: services()?,
-                name: self.name.clone(),
-                error: Box::new(error(PortError::Allocated { owner: String::new() }.to_string())),
-                note: format!("port {asked} is held by the Service {owner}"),
-            }),
+            Err(taken @ PortError::Allocated { .. }) => {
+                let text = taken.to_string();
+                let note = taken.note(asked);
+                Err(self.explained(error(text), note))
+            }
         }
     }
 
@@ -186,11 +265,13 @@ impl<'a> Plan<'a> {
             None => spec.health_check_node_port = Some(i32::from(self.draw_port()?)),
             asked if asked == held => {}
             Some(asked) => {
+                // Upstream answers with an internal error; here the field is named.
                 let range = &self.ranges.node_ports;
                 let port = node_port::check(range, self.snapshot, asked).map_err(|e| {
-                    ApiError::Internal(format!(
-                        "failed to allocate requested HealthCheck NodePort {asked}: {e}"
-                    ))
+                    let detail =
+                        format!("failed to allocate requested HealthCheck NodePort {asked}: {e}");
+                    let path = "spec.healthCheckNodePort";
+                    self.explained(field(path, asked.to_string(), &detail), e.note(asked))
                 })?;
                 self.take_port(port);
             }
@@ -198,17 +279,35 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn invalid(&self, errors: Vec<FieldError>) -> ApiError {
-        match services() {
-            Ok(resource) => ApiError::Invalid { resource, name: self.name.clone(), errors },
+    fn invalid(&self, errors: FieldErrors) -> ApiError {
+        match services_row() {
+            Ok(resource) => ApiError::invalid(resource, &self.name, errors),
+            Err(error) => error,
+        }
+    }
+
+    /// Upstream's message stays as it is; what helps goes into a second cause.
+    fn explained(&self, error: FieldError, note: String) -> ApiError {
+        match services_row() {
+            Ok(resource) => ApiError::Explained {
+                resource: resource.into(),
+                name: self.name.clone(),
+                error: Box::new(error),
+                note,
+            },
             Err(error) => error,
         }
     }
 }
 
-fn services() -> Result<crate::status::ResourceName, ApiError> {
+fn no_range(asked: &str, ranges: &[IpNet]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+    let ranges = if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") };
+    format!("no ServiceCIDR that is ready has IP {asked}; those of its family are: {ranges}")
+}
+
+fn services_row() -> Result<&'static Resource, ApiError> {
     table::by_path("", "v1", "services")
-        .map(Into::into)
         .ok_or_else(|| ApiError::Internal("services are not served".into()))
 }
 

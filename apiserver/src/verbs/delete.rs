@@ -118,7 +118,7 @@ pub(crate) async fn remove(
         let ops = match decision {
             Decision::Remove => {
                 let mut ops = vec![encoded.delete(key.clone())];
-                ops.extend(admit::delete(api, object.as_ref()));
+                ops.extend(admit::delete(api, &snapshot, object.as_ref())?);
                 ops
             }
             Decision::Mark | Decision::Keep => vec![encoded.put(key.clone())],

@@ -127,7 +127,7 @@ pub(crate) async fn change(
         let mut ops = txn.ops;
         if gone {
             ops.push(encoded.delete(key.clone()));
-            ops.extend(admit::delete(api, new.as_ref()));
+            ops.extend(admit::delete(api, &snapshot, new.as_ref())?);
         } else {
             ops.push(encoded.put(key.clone()));
         }

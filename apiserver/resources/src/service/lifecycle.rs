@@ -1,24 +1,16 @@
 //! How a Service's linked and allocated fields go along with a write.
 //!
 //! Upstream: `patchAllocatedValues`, `normalizeClusterIPs` of
-//! `pkg/registry/core/service/storage/storage.go`, `initIPFamilyFields` of `alloc.go`,
-//! `dropTypeDependentFields` of `strategy.go`.
+//! `pkg/registry/core/service/storage/storage.go`, `dropTypeDependentFields` of `strategy.go`.
 //! Invariants: what was allocated stays unless the type has no use for it or the client changed it;
-//! `clusterIP` and the first of `clusterIPs` go together; a Service with an address has a family.
-//! Assumption: the cluster has one family, IPv4; asking for another is refused by validation.
+//! `clusterIP` and the first of `clusterIPs` go together.
+//! Deliberately not here: the families of addresses (`super::families`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceSpec};
 
-use super::{HEADLESS, LOAD_BALANCER};
-use crate::addresses::is_ipv6;
-
-/// The families of the cluster's Service addresses.
-pub(super) const CLUSTER_FAMILIES: &[&str] = &["IPv4"];
-
-const IPV4: &str = "IPv4";
-const IPV6: &str = "IPv6";
+use super::LOAD_BALANCER;
 
 pub(super) fn on_create(service: &mut Service) {
     let spec = service.spec.get_or_insert_default();
@@ -27,14 +19,12 @@ pub(super) fn on_create(service: &mut Service) {
         // An old client knows the singular field only.
         spec.cluster_ips = Some(vec![address.to_owned()]);
     }
-    init_families(service, None);
 }
 
 pub(super) fn on_update(new: &mut Service, old: &Service) {
     keep_allocated(new, old);
     normalize_cluster_ips(new, old);
     drop_type_dependent_fields(new, old);
-    init_families(new, Some(old));
 }
 
 /// Fills in what was allocated before and the client left out, so that a PUT of the original
@@ -149,34 +139,6 @@ fn drop_addresses(new: &mut ServiceSpec, old: &ServiceSpec) {
 fn drop_if_same<T: PartialEq>(new: &mut Option<T>, old: Option<&T>) {
     if new.as_ref() == old {
         *new = None;
-    }
-}
-
-/// Every Service with an address, be it `None`, has a family policy and families.
-fn init_families(service: &mut Service, old: Option<&Service>) {
-    if !super::needs_cluster_ip(service) {
-        return;
-    }
-    let spec = service.spec.get_or_insert_default();
-    let any_backend = text(spec.cluster_ip.as_ref()) == HEADLESS && super::selects_nothing(spec);
-    if spec.ip_family_policy.is_none() {
-        let before = old.and_then(|o| o.spec.as_ref()?.ip_family_policy.clone());
-        // A headless Service without a selector may be given endpoints of either family.
-        let default = if any_backend { "RequireDualStack" } else { "SingleStack" };
-        spec.ip_family_policy = Some(before.unwrap_or_else(|| default.to_owned()));
-    }
-    let single = spec.ip_family_policy.as_deref() == Some("SingleStack");
-    let families = spec.ip_families.get_or_insert_default();
-    for address in spec.cluster_ips.iter().flatten().skip(families.len()) {
-        if address != HEADLESS {
-            families.push(if is_ipv6(address) { IPV6 } else { IPV4 }.to_owned());
-        }
-    }
-    if families.is_empty() {
-        families.push(CLUSTER_FAMILIES[0].to_owned());
-    }
-    if any_backend && !single && families.len() == 1 {
-        families.push(if families[0] == IPV4 { IPV6 } else { IPV4 }.to_owned());
     }
 }
 

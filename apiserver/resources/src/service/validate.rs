@@ -44,6 +44,11 @@ pub(super) fn service(service: &Service) -> FieldErrors {
     errors
 }
 
+/// Problems of the addresses and families by themselves: the allocator must be able to rely on them.
+pub(super) fn cluster_ips(service: &Service) -> FieldErrors {
+    addresses::validate(service, &Path::new("spec"))
+}
+
 /// Problems of the change itself.
 pub(super) fn update(new: &Service, old: &Service) -> FieldErrors {
     let path = Path::new("spec");

@@ -1,17 +1,19 @@
 //! Rules of `clusterIPs`, `ipFamilies` and `ipFamilyPolicy` (upstream:
-//! `ValidateServiceClusterIPsRelatedFields`, `validateUpgradeDowngrade*`, `initIPFamilyFields`).
+//! `ValidateServiceClusterIPsRelatedFields`, `validateUpgradeDowngrade*`).
+//! Deliberately not here: whether the cluster has a family (`crate::service::families`).
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use crate::addresses::{is_ipv6, validate_ip};
-use crate::field::{FieldErrors, Path};
-use crate::service::lifecycle::CLUSTER_FAMILIES;
-use crate::service::{HEADLESS, is_headless, needs_cluster_ip, selects_nothing};
+use crate::field::{FieldError, FieldErrors, Path};
+use crate::service::{HEADLESS, is_headless, needs_cluster_ip};
 
 const FAMILIES: &[&str] = &["IPv4", "IPv6"];
 const POLICIES: &[&str] = &["PreferDualStack", "RequireDualStack", "SingleStack"];
+/// Upstream's words for a value that stays.
+const FIXED: &str = "may not change once set";
 
 pub(super) fn validate(service: &Service, path: &Path) -> FieldErrors {
     let Some(spec) = service.spec.as_ref().filter(|_| needs_cluster_ip(service)) else {
@@ -28,7 +30,6 @@ pub(super) fn validate(service: &Service, path: &Path) -> FieldErrors {
     errors.extend(malformed);
     if well_formed {
         errors.extend(families_of_addresses(service, spec, &path.child("clusterIPs")));
-        errors.extend(configured_families(spec, path));
     }
     errors
 }
@@ -107,60 +108,76 @@ fn families_of_addresses(service: &Service, spec: &ServiceSpec, path: &Path) -> 
     errors
 }
 
-/// The cluster must have the families that the Service asks for. A headless Service without a
-/// selector needs no address and may name any.
-fn configured_families(spec: &ServiceSpec, path: &Path) -> FieldErrors {
-    if spec.cluster_ip.as_deref() == Some(HEADLESS) && selects_nothing(spec) {
-        return Vec::new();
-    }
-    let mut errors = FieldErrors::new();
-    let policy = spec.ip_family_policy.as_deref();
-    if policy == Some("RequireDualStack") && CLUSTER_FAMILIES.len() < 2 {
-        let detail = "this cluster is not configured for dual-stack services";
-        errors.push(path.child("ipFamilyPolicy").invalid(policy, detail));
-    }
-    for (i, family) in spec.ip_families.iter().flatten().enumerate() {
-        let known = FAMILIES.contains(&family.as_str());
-        if known && !CLUSTER_FAMILIES.contains(&family.as_str()) {
-            let path = path.child("ipFamilies").index(i);
-            errors.push(path.invalid(family, "not configured on this cluster"));
-        }
-    }
-    errors
-}
-
-/// An address and a family stay what they are while the type has one.
+/// The first address and family stay what they are while the type has one; a second one may come,
+/// and go when the policy says so.
 pub(super) fn validate_change(new: &Service, old: &Service, path: &Path) -> FieldErrors {
     if !needs_cluster_ip(new) || !needs_cluster_ip(old) || (is_headless(new) && is_headless(old)) {
         return Vec::new();
     }
-    let mut errors = FieldErrors::new();
-    let (Some(new_spec), Some(old_spec)) = (&new.spec, &old.spec) else { return errors };
-    errors.extend(first_stays(
-        list(new_spec),
-        list(old_spec),
-        &path.child("clusterIPs").index(0),
-        "primary clusterIP can not be unset",
-    ));
+    let default = ServiceSpec::default();
+    let new_spec = new.spec.as_ref().unwrap_or(&default);
+    let old_spec = old.spec.as_ref().unwrap_or(&default);
+    let mut errors = change_of_addresses(new_spec, old_spec, path);
     if is_headless(new) == is_headless(old) {
-        errors.extend(first_stays(
-            new_spec.ip_families.as_deref().unwrap_or_default(),
-            old_spec.ip_families.as_deref().unwrap_or_default(),
-            &path.child("ipFamilies").index(0),
-            "primary ipFamily can not be unset",
-        ));
+        errors.extend(change_of_families(new_spec, old_spec, path));
     }
     errors
 }
 
-fn first_stays(new: &[String], old: &[String], path: &Path, unset: &str) -> FieldErrors {
-    match (new.first(), old.first()) {
-        (None, Some(_)) => vec![path.invalid(new, unset)],
-        (Some(now), Some(before)) if now != before => {
-            vec![path.invalid(new, "may not change once set")]
-        }
-        _ => Vec::new(),
+fn change_of_addresses(new: &ServiceSpec, old: &ServiceSpec, path: &Path) -> FieldErrors {
+    let (now, before) = (list(new), list(old));
+    let field = path.child("clusterIPs");
+    let mut errors = FieldErrors::new();
+    if now.len() == before.len() {
+        let pairs = now.iter().zip(before).enumerate();
+        let changed = pairs.filter(|(_, (now, before))| now != before);
+        errors.extend(changed.map(|(i, _)| field.index(i).invalid(now, FIXED)));
+        return errors;
     }
+    let first = field.index(0);
+    match (now.first(), before.first()) {
+        (None, Some(_)) => errors.push(first.invalid(now, "primary clusterIP can not be unset")),
+        (Some(is), Some(was)) if is != was => errors.push(first.invalid(now, FIXED)),
+        _ => {}
+    }
+    errors.extend(released_without_a_word(new, now, before, path, "clusterIP"));
+    errors
+}
+
+fn change_of_families(new: &ServiceSpec, old: &ServiceSpec, path: &Path) -> FieldErrors {
+    let now = new.ip_families.as_deref().unwrap_or_default();
+    let before = old.ip_families.as_deref().unwrap_or_default();
+    // Upstream reports every change at the first one.
+    let first = path.child("ipFamilies").index(0);
+    let mut errors = FieldErrors::new();
+    if now.len() == before.len() {
+        let changed = now.iter().zip(before).filter(|(now, before)| now != before);
+        errors.extend(changed.map(|_| first.invalid(now, FIXED)));
+        return errors;
+    }
+    if now.len() < before.len() && list(new).is_empty() {
+        errors.push(first.invalid(now, "primary ipFamily can not be unset"));
+    }
+    if now.first().zip(before.first()).is_some_and(|(is, was)| is != was) {
+        // Upstream shows the addresses here.
+        errors.push(first.invalid(list(new), FIXED));
+    }
+    errors.extend(released_without_a_word(new, now, before, path, "ipFamily"));
+    errors
+}
+
+/// The second of two goes only when the policy says that one is enough.
+fn released_without_a_word(
+    new: &ServiceSpec,
+    now: &[String],
+    before: &[String],
+    path: &Path,
+    what: &str,
+) -> Option<FieldError> {
+    let policy = new.ip_family_policy.as_deref();
+    let refused = now.len() == 1 && before.len() > 1 && policy != Some("SingleStack");
+    let detail = format!("must be set to 'SingleStack' when releasing the secondary {what}");
+    refused.then(|| path.child("ipFamilyPolicy").invalid(policy, detail))
 }
 
 fn list(spec: &ServiceSpec) -> &[String] {
