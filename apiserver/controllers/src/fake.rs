@@ -213,6 +213,15 @@ impl FakeApi {
         objects.map(|(_, value)| serde_json::from_value(value.clone()).unwrap()).collect()
     }
 
+    /// Every state of every object of a kind, in order; `true` where it went.
+    pub(crate) fn history<K: Kind>(&self) -> Vec<(bool, K)> {
+        let wanted = collection::<K>();
+        let state = self.lock();
+        let of_kind = state.history.iter().filter(|(_, place, ..)| place.0 == wanted);
+        let read = |value: &Value| serde_json::from_value(value.clone()).unwrap();
+        of_kind.map(|(_, _, kind, value)| (*kind == "DELETED", read(value))).collect()
+    }
+
     /// `reason: message` of all events, oldest first.
     pub(crate) fn events(&self) -> Vec<String> {
         let state = self.lock();
@@ -493,5 +502,7 @@ pub(crate) fn resources() -> Vec<ResourceId> {
         ReplicaSet::resource(),
         Lease::resource(),
         k8s_openapi::api::discovery::v1::EndpointSlice::resource(),
+        k8s_openapi::api::networking::v1::ServiceCIDR::resource(),
+        k8s_openapi::api::networking::v1::IPAddress::resource(),
     ]
 }
