@@ -9,6 +9,7 @@
 pub mod address;
 pub mod conntrack;
 pub mod dataplane;
+pub mod foreign;
 pub mod inspect;
 pub mod ipvs;
 pub mod nft;
