@@ -1,6 +1,6 @@
 //! Starting and removing the agent: the composition of its parts.
 //!
-//! Order: containerd, the node's own network, the Node object (whose answer carries the pod CIDR),
+//! Order: containerd, the node's own network, the Node object (whose answer carries the pod CIDRs),
 //! the bridge, what an earlier agent left, then pods, status, tunnel and events side by side.
 
 use std::{
@@ -25,10 +25,10 @@ use crate::{
     downward::NodeFacts,
     image::{self, ensure_namespace},
     node::{Machine, NodeKeeper},
-    pod::{Host, PodRecord, Pods, last_address},
+    pod::{Host, PodRecord, Pods, last_addresses},
     recorder::Recorder,
     runtime::{Containerd, RuntimeError},
-    sandbox::{AddressPool, NodeNetwork, PodFolder, SandboxError, pin_host_network},
+    sandbox::{AddressPools, NodeNetwork, PodFolder, SandboxError, pin_host_network},
     tunnel::{self, NodeService},
 };
 
@@ -92,15 +92,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), AgentErr
         containerd.clone(),
         ready,
     );
-    let cidr = tokio::select! {
+    let cidrs = tokio::select! {
         () = stop.cancelled() => return Ok(()),
-        cidr = keeper.register() => cidr,
+        cidrs = keeper.register() => cidrs,
     };
-    let network =
-        NodeNetwork::set_up(&config.bridge, cidr, config.mtu).await.map_err(AgentError::Network)?;
+    let network = NodeNetwork::set_up(&config.bridge, &cidrs, config.mtu)
+        .await
+        .map_err(AgentError::Network)?;
     // The old value is of no interest.
     drop(readiness.send_replace(Ok(())));
-    let parts = Parts { config, client, containerd, machine, host_net, network, cidr };
+    let parts = Parts { config, client, containerd, machine, host_net, network, cidrs };
     parts.run(keeper, stop).await
 }
 
@@ -124,18 +125,18 @@ struct Parts {
     machine: Machine,
     host_net: PathBuf,
     network: NodeNetwork,
-    cidr: ipnet::IpNet,
+    cidrs: Vec<ipnet::IpNet>,
 }
 
 impl Parts {
     async fn run(self, keeper: NodeKeeper, stop: CancellationToken) -> Result<(), AgentError> {
-        let Self { config, client, containerd, machine, host_net, network, cidr } = self;
+        let Self { config, client, containerd, machine, host_net, network, cidrs } = self;
         let records = load_records(&config)?;
         let (recorder, recording) = Recorder::new(client.clone(), config.node_name.clone());
         let (services, store_writer) = reflector::store::<Service>();
         let node = NodeFacts {
             name: config.node_name.clone(),
-            host_ip: config.node_ip(),
+            host_ips: config.node_ips.clone(),
             cpu_milli: machine.cpus * 1000,
             memory: machine.memory,
         };
@@ -157,7 +158,7 @@ impl Parts {
         ));
         let images = watch::Sender::new(());
         tasks.spawn(image::watch_imports(containerd.clone(), images.clone()));
-        let pool = Mutex::new(pool(&config, cidr, &records));
+        let pools = Mutex::new(pools(&config, &cidrs, &records));
         let host = Arc::new(Host {
             config,
             client: client.clone(),
@@ -168,7 +169,7 @@ impl Parts {
             node,
             machine,
             services: services.clone(),
-            pool,
+            pools,
             images,
         });
         let pods_stop = stop.clone();
@@ -202,14 +203,14 @@ fn load_records(config: &Config) -> Result<Vec<PodRecord>, AgentError> {
 }
 
 /// The addresses that recorded pods hold are taken.
-fn pool(config: &Config, cidr: ipnet::IpNet, records: &[PodRecord]) -> AddressPool {
-    let last = fs::read_to_string(last_address(&config.state_dir)).ok();
-    let last: Option<IpAddr> = last.and_then(|text| text.trim().parse().ok());
-    let mut pool = AddressPool::new(cidr, last);
-    for address in records.iter().filter_map(|record| record.sandbox.as_ref()?.ip) {
-        pool.reserve(address);
+fn pools(config: &Config, cidrs: &[ipnet::IpNet], records: &[PodRecord]) -> AddressPools {
+    let last = fs::read_to_string(last_addresses(&config.state_dir)).unwrap_or_default();
+    let last: Vec<IpAddr> = last.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    let mut pools = AddressPools::new(cidrs, &last);
+    for sandbox in records.iter().filter_map(|record| record.sandbox.as_ref()) {
+        pools.reserve(&sandbox.ips);
     }
-    pool
+    pools
 }
 
 async fn watch_services(client: Client, writer: reflector::store::Writer<Service>) {

@@ -17,8 +17,8 @@ use crate::quantity;
 pub(crate) struct NodeFacts {
     /// The node's name.
     pub(crate) name: String,
-    /// Its address.
-    pub(crate) host_ip: IpAddr,
+    /// Its addresses, the cluster's own family first.
+    pub(crate) host_ips: Vec<IpAddr>,
     /// Processors that pods may use, in thousandths: the limit of a container without one.
     pub(crate) cpu_milli: i64,
     /// Memory that pods may use, in bytes.
@@ -74,7 +74,10 @@ pub(crate) fn field(pod: &Pod, path: &str, node: &NodeFacts) -> Result<String, F
         "metadata.annotations" => map_text(metadata.annotations.as_ref()),
         "spec.nodeName" => node.name.clone(),
         "spec.serviceAccountName" => text(spec.and_then(|s| s.service_account_name.as_ref())),
-        "status.hostIP" | "status.hostIPs" => node.host_ip.to_string(),
+        "status.hostIP" => node.host_ips.first().map(IpAddr::to_string).unwrap_or_default(),
+        "status.hostIPs" => {
+            node.host_ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",")
+        }
         "status.podIP" => text(status.and_then(|s| s.pod_ip.as_ref())),
         "status.podIPs" => {
             let ips = status.and_then(|s| s.pod_ips.as_deref()).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The node's own object: registration, lease, status.
 //!
-//! Flow: create the Node (the answer carries the pod CIDR), then renew a Lease every ten seconds,
+//! Flow: create the Node (the answer carries the pod CIDRs), then renew a Lease every ten seconds,
 //! and write the status when it changed, at latest every five minutes. Upstream:
 //! `pkg/kubelet/kubelet_node_status.go`, `pkg/kubelet/util/nodelease.go`. Deliberately not here:
 //! what others decide about nodes that fall silent (the node lifecycle controller).
@@ -68,15 +68,17 @@ impl NodeKeeper {
         Api::all(self.client.clone())
     }
 
-    /// Registers the node and waits for its pod CIDR; retries until the API server is there.
-    pub(crate) async fn register(&self) -> IpNet {
+    /// Registers the node and waits for its pod CIDRs, one of each family; retries until the API
+    /// server is there.
+    pub(crate) async fn register(&self) -> Vec<IpNet> {
         loop {
             match self.register_once().await {
                 Ok(node) => {
-                    if let Some(cidr) = pod_cidr(&node) {
-                        return cidr;
+                    let cidrs = pod_cidrs(&node);
+                    if !cidrs.is_empty() {
+                        return cidrs;
                     }
-                    return self.wait_for_pod_cidr().await;
+                    return self.wait_for_pod_cidrs().await;
                 }
                 Err(error) => {
                     tracing::info!(
@@ -102,7 +104,7 @@ impl NodeKeeper {
         }
     }
 
-    async fn wait_for_pod_cidr(&self) -> IpNet {
+    async fn wait_for_pod_cidrs(&self) -> Vec<IpNet> {
         use futures::StreamExt as _;
         let name = format!("metadata.name={}", self.config.node_name);
         let stream = watcher(self.nodes(), watcher::Config::default().fields(&name));
@@ -110,8 +112,9 @@ impl NodeKeeper {
         loop {
             match nodes.next().await {
                 Some(Ok(node)) => {
-                    if let Some(cidr) = pod_cidr(&node) {
-                        return cidr;
+                    let cidrs = pod_cidrs(&node);
+                    if !cidrs.is_empty() {
+                        return cidrs;
                     }
                 }
                 Some(Err(error)) => {
@@ -227,6 +230,13 @@ fn new_lease(node: &str, node_uid: String, now: MicroTime) -> Lease {
     }
 }
 
-fn pod_cidr(node: &Node) -> Option<IpNet> {
-    node.spec.as_ref()?.pod_cidr.as_ref()?.parse().ok()
+/// A Node of a cluster with one family may have `podCIDR` alone.
+fn pod_cidrs(node: &Node) -> Vec<IpNet> {
+    let Some(spec) = &node.spec else { return Vec::new() };
+    let all = spec.pod_cidrs.iter().flatten();
+    let mut cidrs: Vec<IpNet> = all.filter_map(|cidr| cidr.parse().ok()).collect();
+    if cidrs.is_empty() {
+        cidrs.extend(spec.pod_cidr.iter().filter_map(|cidr| cidr.parse::<IpNet>().ok()));
+    }
+    cidrs
 }

@@ -34,7 +34,7 @@ use kube::{
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use host::{Host, last_address};
+pub(crate) use host::{Host, last_addresses};
 pub(crate) use observe::{kill_cgroup, remove_cgroup};
 pub(crate) use record::{PodRecord, RunState};
 pub(crate) use start::{STDIN_ONCE, remove_container};

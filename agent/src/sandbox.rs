@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::Pod;
 use netns::{Kind, NamespaceError, namespace};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-pub(crate) use addresses::AddressPool;
+pub(crate) use addresses::AddressPools;
 pub(crate) use files::{DnsFacts, host_name};
 pub(crate) use network::NodeNetwork;
 
@@ -121,7 +121,7 @@ pub(crate) fn on_host_network(pod: &Pod) -> bool {
 
 /// The same, of a pod whose spec is not at hand: it has a sandbox, but no address of its own.
 pub(crate) fn on_host_network_record(record: &crate::pod::PodRecord) -> bool {
-    record.sandbox.as_ref().is_some_and(|sandbox| sandbox.ip.is_none())
+    record.sandbox.as_ref().is_some_and(|sandbox| sandbox.ips.is_empty())
 }
 
 /// Pins the network namespace of this thread, the node's own, so that containers can join it
@@ -138,12 +138,12 @@ pub(crate) fn pin_host_network(state_dir: &Path) -> Result<PathBuf, SandboxError
     Ok(path)
 }
 
-/// Makes namespaces, shared memory and files of a pod; on the pod network, `address` is connected
-/// to the bridge. What an earlier try left is replaced.
+/// Makes namespaces, shared memory and files of a pod. One with addresses is connected to the
+/// bridge, one without is on the node's network. What an earlier try left is replaced.
 pub(crate) async fn create(
     folder: &PodFolder,
     pod: &Pod,
-    address: Option<IpAddr>,
+    addresses: &[IpAddr],
     network: &NodeNetwork,
     dns: &DnsFacts<'_>,
 ) -> Result<(), SandboxError> {
@@ -154,14 +154,14 @@ pub(crate) async fn create(
         namespace::unpin(pin).map_err(SandboxError::Namespace)?;
     }
     let mut pins = vec![(Kind::Ipc, ipc.as_path()), (Kind::Uts, uts.as_path())];
-    if address.is_some() {
+    if !addresses.is_empty() {
         pins.push((Kind::Net, net.as_path()));
     }
     netns::pin(&pins, Some(&hostname)).map_err(SandboxError::Namespace)?;
     mount_shm(&folder.shm())?;
-    files::write(folder, pod, &hostname, address, dns)?;
-    if let Some(address) = address {
-        network.connect(pod, &net, address).await?;
+    files::write(folder, pod, &hostname, addresses, dns)?;
+    if !addresses.is_empty() {
+        network.connect(pod, &net, addresses).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 /// A mini Kubernetes to see how its networking works.
 #[derive(Debug, Parser)]
@@ -78,17 +78,45 @@ pub(crate) struct Ranges {
     pub(crate) service_cidr: Vec<IpNet>,
 }
 
+/// The address families of a new cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IpFamily {
+    /// IPv4 alone
+    Ipv4,
+    /// IPv6 alone
+    Ipv6,
+    /// Both; a Service is IPv4 unless it says otherwise
+    Dual,
+}
+
+/// The address families and ranges of a new cluster.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NewRanges {
+    /// Addresses of pods, a range of each family; each node gets a /24 or a /64 of it
+    /// [default: 10.244.0.0/16,fd00:10:244::/56]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) cluster_cidr: Vec<IpNet>,
+    /// Addresses of Services, a range of each family; the first one is the cluster's own
+    /// [default: 10.96.0.0/12,fd00:10:96::/112]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) service_cidr: Vec<IpNet>,
+}
+
 /// `minictl up`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Up {
-    /// The node's address [default: the one this machine is reached by]
-    #[arg(long)]
-    pub(crate) node_ip: Option<IpAddr>,
+    /// The node's addresses, one of each family [default: those this machine is reached by]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) node_ip: Vec<IpAddr>,
+    /// The address families [default: dual if this machine has an IPv6 address that others reach,
+    /// else ipv4]
+    #[arg(long, value_enum)]
+    pub(crate) ip_family: Option<IpFamily>,
     /// The node's name [default: this machine's]
     #[arg(long)]
     pub(crate) node_name: Option<String>,
     #[command(flatten)]
-    pub(crate) ranges: Ranges,
+    pub(crate) ranges: NewRanges,
     /// Engine for Services
     #[arg(long, value_enum, default_value_t)]
     pub(crate) dataplane: Dataplane,
@@ -148,11 +176,15 @@ pub(crate) struct LabUp {
     /// Number of nodes
     #[arg(long, default_value_t = 2)]
     pub(crate) nodes: u32,
-    /// The node network; nodes get .70, .71, … of it
-    #[arg(long, default_value = "192.168.56.0/24", value_name = "CIDR")]
-    pub(crate) network: Ipv4Net,
+    /// The node network, a range of each family; nodes get .70, .71, … (::70, ::71, …) of it
+    /// [default: 192.168.56.0/24 and, with the same numbers, fd00:192:168:56::/64]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) network: Vec<IpNet>,
+    /// The address families
+    #[arg(long, value_enum, default_value = "dual")]
+    pub(crate) ip_family: IpFamily,
     #[command(flatten)]
-    pub(crate) ranges: Ranges,
+    pub(crate) ranges: NewRanges,
     /// Engine for Services
     #[arg(long, value_enum, default_value_t)]
     pub(crate) dataplane: Dataplane,
@@ -210,7 +242,7 @@ pub(crate) struct Node {
     /// The node's name
     #[arg(long)]
     pub(crate) name: String,
-    /// The node's address
+    /// The node's addresses, one of each family, the cluster's own family first
     #[arg(long, value_delimiter = ',', required = true)]
     pub(crate) node_ip: Vec<IpAddr>,
     /// containerd's socket
@@ -262,9 +294,13 @@ pub(crate) struct Netd {
     pub(crate) dataplane: Dataplane,
 }
 
-impl From<&Ranges> for lab::spec::Ranges {
-    fn from(ranges: &Ranges) -> Self {
-        Self { cluster: ranges.cluster_cidr.clone(), service: ranges.service_cidr.clone() }
+impl From<IpFamily> for lab::spec::IpFamily {
+    fn from(family: IpFamily) -> Self {
+        match family {
+            IpFamily::Ipv4 => Self::Ipv4,
+            IpFamily::Ipv6 => Self::Ipv6,
+            IpFamily::Dual => Self::Dual,
+        }
     }
 }
 

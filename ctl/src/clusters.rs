@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 use lab::paths::Paths;
-use lab::spec::{LabSpec, Role};
+use lab::spec::{IpFamily, LabSpec, Role, Wished};
 use lab::up::{MachineSpec, Started};
 use lab::{Progress, containerd, down, exec, images, preflight, status, up};
 
@@ -63,11 +64,16 @@ fn named(state: &Path, name: Option<String>) -> Result<String> {
 }
 
 async fn lab_up(state: &Path, options: cli::LabUp) -> Result<()> {
+    let wished = Wished {
+        cluster: options.ranges.cluster_cidr,
+        service: options.ranges.service_cidr,
+        network: options.network,
+    };
     let spec = LabSpec {
         name: options.name,
         nodes: options.nodes,
-        network: options.network,
-        ranges: (&options.ranges).into(),
+        network: wished.network(options.ip_family.into())?,
+        ranges: wished.ranges(options.ip_family.into())?,
         dataplane: options.dataplane.into(),
         uplink: options.uplink,
     };
@@ -153,7 +159,7 @@ fn list(state: &Path) {
         let up = if status::is_up(&Paths::lab(state, name)) { "up" } else { "down" };
         let spec = status::spec(state, name).ok();
         let nodes = spec.as_ref().map_or_else(String::new, |spec| spec.nodes.to_string());
-        let network = spec.map_or_else(String::new, |spec| spec.network.to_string());
+        let network = spec.map_or_else(String::new, |spec| list_of(&spec.network));
         vec![name.clone(), up.to_owned(), nodes, network]
     });
     table(&["NAME", "STATUS", "NODES", "NETWORK"], rows.collect());
@@ -167,7 +173,8 @@ async fn show(state: &Path, name: &str) -> Result<()> {
     }
     let api: Api<Node> = Api::all(up::client(&paths).await?);
     let nodes = api.list(&ListParams::default()).await.context("ask the API server for nodes")?;
-    say(&format!("Lab {name}: bridge {}, network {}\n", spec.bridge(), spec.network));
+    let networks = list_of(&spec.network);
+    say(&format!("Lab {name}: bridge {}, network {networks}\n", spec.bridge()));
     let hosts = spec.hosts().into_iter().map(|host| {
         let node = nodes.items.iter().find(|node| node.metadata.name.as_ref() == Some(&host.name));
         let does = match host.role {
@@ -175,7 +182,7 @@ async fn show(state: &Path, name: &str) -> Result<()> {
             Role::Client => "outside the cluster".to_owned(),
             Role::Internet => "the nodes' default gateway".to_owned(),
         };
-        vec![host.name, host.address.to_string(), host.namespace, does]
+        vec![host.name.clone(), host.address_list(), host.namespace, does]
     });
     table(&["HOST", "ADDRESS", "NETNS", "STATUS"], hosts.collect());
     say("");
@@ -189,7 +196,7 @@ async fn show(state: &Path, name: &str) -> Result<()> {
     say(&format!("\nkubectl:  export KUBECONFIG={}", paths.kubeconfig().display()));
     say(&format!(
         "host:     minictl lab exec {name}/client -- curl http://{}:PORT",
-        spec.hosts()[0].address
+        url_host(spec.hosts()[0].address())
     ));
     say(&format!("the end:  minictl lab down {name}"));
     Ok(())
@@ -222,13 +229,21 @@ pub(crate) async fn up(state: &Path, options: cli::Up) -> Result<()> {
     build_images(&options.images, &steps)?;
     let machine_containerd = Path::new(containerd::MACHINE_SOCKET);
     let reachable = std::os::unix::net::UnixStream::connect(machine_containerd).is_ok();
+    let wished = Wished {
+        cluster: options.ranges.cluster_cidr,
+        service: options.ranges.service_cidr,
+        network: Vec::new(),
+    };
+    let known = match options.node_ip.as_slice() {
+        [] => machine_addresses().await?,
+        given => given.to_vec(),
+    };
+    let families = options.ip_family.map_or_else(|| families_of(&known), IpFamily::from);
+    let ranges = wished.ranges(families)?;
     let spec = MachineSpec {
         node: options.node_name.map_or_else(machine_name, Ok)?,
-        address: match options.node_ip {
-            Some(address) => address,
-            None => machine_address().await?,
-        },
-        ranges: (&options.ranges).into(),
+        addresses: one_of_each(&known, &ranges.service)?,
+        ranges,
         dataplane: options.dataplane.into(),
         containerd: reachable.then(|| machine_containerd.to_owned()),
         settings_before: netd::settings_now(),
@@ -237,7 +252,8 @@ pub(crate) async fn up(state: &Path, options: cli::Up) -> Result<()> {
     steps.step(&format!("node {} is ready", spec.node));
     let socket = spec.containerd.unwrap_or_else(|| paths.containerd_socket());
     import_all(&socket, &[up::CONTAINERD_NAMESPACE.to_owned()], &options.images, &steps).await?;
-    say(&format!("The cluster is up: node {} at {}.", spec.node, spec.address));
+    let at = list_of(&spec.addresses);
+    say(&format!("The cluster is up: node {} at {at}.", spec.node));
     say(&format!("kubectl:  export KUBECONFIG={}", paths.kubeconfig().display()));
     say("the end:  minictl down");
     Ok(())
@@ -248,14 +264,51 @@ fn machine_name() -> Result<String> {
     Ok(name.trim().to_lowercase())
 }
 
-/// The first address of the machine that others can reach it by.
-async fn machine_address() -> Result<IpAddr> {
+/// The addresses of the machine that others can reach it by.
+async fn machine_addresses() -> Result<Vec<IpAddr>> {
     let addresses = netns::Links::here()?.addresses().await?;
-    addresses
-        .into_iter()
-        .map(|(_, net)| net.addr())
-        .find(|address| address.is_ipv4() && !address.is_loopback())
-        .context("this machine has no address: give one with --node-ip")
+    let addresses = addresses.into_iter().map(|(_, net)| net.addr());
+    Ok(addresses.filter(is_reachable).collect())
+}
+
+fn is_reachable(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !address.is_loopback() && !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
+
+fn families_of(addresses: &[IpAddr]) -> IpFamily {
+    match (addresses.iter().any(IpAddr::is_ipv4), addresses.iter().any(IpAddr::is_ipv6)) {
+        (true, true) => IpFamily::Dual,
+        (false, true) => IpFamily::Ipv6,
+        _ => IpFamily::Ipv4,
+    }
+}
+
+/// The first address of each family, in the order of the cluster's ranges.
+fn one_of_each(addresses: &[IpAddr], ranges: &[IpNet]) -> Result<Vec<IpAddr>> {
+    let of_family = |range: &IpNet| {
+        let six = range.addr().is_ipv6();
+        let found = addresses.iter().find(|address| address.is_ipv6() == six);
+        found.copied().with_context(|| {
+            let family = if six { "IPv6" } else { "IPv4" };
+            format!("this machine has no {family} address: give one with --node-ip")
+        })
+    };
+    ranges.iter().map(of_family).collect()
+}
+
+fn list_of<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// An address as URLs have it.
+fn url_host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
 }
 
 /// `minictl down`
@@ -354,6 +407,21 @@ fn lay_out(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_without_a_reachable_ipv6_address_has_a_cluster_of_ipv4() {
+        let all: Vec<IpAddr> = ["127.0.0.1", "10.0.0.5", "::1", "fe80::1", "fd00::5"]
+            .map(|text| text.parse().unwrap())
+            .to_vec();
+        let reachable: Vec<IpAddr> = all.iter().copied().filter(is_reachable).collect();
+        assert_eq!(list_of(&reachable), "10.0.0.5,fd00::5");
+        assert_eq!(families_of(&reachable), IpFamily::Dual);
+        assert_eq!(families_of(&reachable[..1]), IpFamily::Ipv4);
+        let ranges = Wished::default().ranges(IpFamily::Dual).unwrap();
+        assert_eq!(one_of_each(&reachable, &ranges.service).unwrap(), reachable);
+        let error = one_of_each(&reachable[..1], &ranges.service).unwrap_err();
+        assert_eq!(error.to_string(), "this machine has no IPv6 address: give one with --node-ip");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use netns::range::nth_address;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
@@ -14,6 +15,8 @@ use crate::cli;
 pub(crate) const BRIDGE: &str = "mini0";
 /// The ports that Services may take on nodes.
 pub(crate) const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+/// The number of the name server's address in the range of Services, as kubeadm has it.
+const CLUSTER_DNS: u128 = 10;
 /// MTU of pods' links: Ethernet's, as nodes route to each other without a tunnel.
 const MTU: u32 = 1500;
 
@@ -72,8 +75,8 @@ async fn kube_config(file: &Path) -> Result<kube::Config> {
 }
 
 fn agent_config(options: &cli::Node, kube: kube::Config) -> Result<agent::Config> {
-    let dns: Vec<IpAddr> =
-        options.ranges.service_cidr.iter().filter_map(|range| range.hosts().nth(9)).collect();
+    let ranges = options.ranges.service_cidr.iter();
+    let dns: Vec<IpAddr> = ranges.filter_map(|range| nth_address(*range, CLUSTER_DNS)).collect();
     anyhow::ensure!(!dns.is_empty(), "the service CIDR is too small");
     Ok(agent::Config {
         node_name: options.name.clone(),

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
 use kube::client::Body;
+use netns::range::nth_address;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -99,7 +100,7 @@ fn names(options: &cli::Server) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     names.push(options.advertise.ip().to_string());
-    let firsts = options.ranges.service_cidr.iter().filter_map(|range| range.hosts().next());
+    let firsts = options.ranges.service_cidr.iter().filter_map(|range| nth_address(*range, 1));
     names.extend(firsts.map(|address| address.to_string()));
     names
 }

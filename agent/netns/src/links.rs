@@ -1,20 +1,19 @@
-//! Links, addresses and routes of one network namespace through rtnetlink.
+//! Making links, addresses and routes of one network namespace through rtnetlink.
 //!
 //! Every call is idempotent: what is there already is left as it is. Kernel errors keep the
-//! operation and its operands.
+//! operation and its operands. Looking at what is there: `look.rs`.
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope,
-};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute};
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkBridge, LinkBridgePort, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::sync::Mutex;
 
 use crate::namespace::{Namespace, NamespaceError};
 
@@ -44,7 +43,9 @@ pub enum LinkError {
 /// An rtnetlink connection into one network namespace.
 #[derive(Clone, Debug)]
 pub struct Links {
-    handle: Handle,
+    pub(crate) handle: Handle,
+    /// Held during a dump: a socket has one at a time, a second one is refused as busy.
+    pub(crate) dump: Arc<Mutex<()>>,
 }
 
 /// A virtual Ethernet pair, one end here and one in another namespace.
@@ -73,6 +74,8 @@ pub struct Route {
     pub destination: IpNet,
     /// Next hop; `None` for a destination on the link itself.
     pub gateway: Option<IpAddr>,
+    /// The node's own address for packets that take this route; `None` leaves it to the kernel.
+    pub source: Option<IpAddr>,
     /// The link, by index; may be left out where the gateway decides it.
     pub link: Option<u32>,
     /// The gateway is on the link though no address says so.
@@ -89,7 +92,7 @@ impl Links {
     pub fn here() -> Result<Self, LinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self { handle, dump: Arc::default() })
     }
 
     /// A connection inside a pinned namespace. Must be called within a runtime.
@@ -130,45 +133,19 @@ impl Links {
         self.index(name).await?.ok_or_else(|| LinkError::NoLink(name.to_owned()))
     }
 
-    /// Names and indices of all links.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
-    pub async fn list(&self) -> Result<Vec<(String, u32)>, LinkError> {
-        let links: Vec<_> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(request("list the links"))?;
-        Ok(links
-            .into_iter()
-            .filter_map(|link| {
-                let index = link.header.index;
-                link.attributes.into_iter().find_map(|attribute| match attribute {
-                    LinkAttribute::IfName(name) => Some((name, index)),
-                    _ => None,
-                })
-            })
-            .collect())
-    }
-
-    /// Makes sure that a bridge is there and up; answers its index.
+    /// Makes sure that a bridge is there; answers its index. It is not set up: settings that must
+    /// hold from its first packet come first. A new one floods multicast to all ports: neighbours
+    /// are found by it, and a bridge that listens for who wants which is one more thing to go wrong.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub async fn ensure_bridge(&self, name: &str, mtu: u32) -> Result<u32, LinkError> {
         if self.index(name).await?.is_none() {
-            ignore_exists(
-                self.handle.link().add(LinkBridge::new(name).mtu(mtu).build()).execute().await,
-            )
-            .map_err(request(format!("add bridge {name}")))?;
+            let bridge = LinkBridge::new(name).mtu(mtu).mcast_snooping(false).build();
+            ignore_exists(self.handle.link().add(bridge).execute().await)
+                .map_err(request(format!("add bridge {name}")))?;
         }
-        let index = self.require(name).await?;
-        self.set_up(index).await?;
-        Ok(index)
+        self.require(name).await
     }
 
     /// Makes a veth pair and moves its other end; answers (index here, index there). The end here
@@ -218,6 +195,9 @@ impl Links {
                 .await
                 .map_err(request(format!("name the purpose of {}", veth.name)))?;
         }
+        if veth.bridge.is_some() {
+            self.without_ipv6_address(here, veth.name).await?;
+        }
         let file = veth.peer_namespace.file()?;
         self.handle
             .link()
@@ -234,6 +214,19 @@ impl Links {
         self.set_up(here).await?;
         let inside = Links::inside(veth.peer_namespace)?;
         Ok((here, inside.require(veth.peer_name).await?))
+    }
+
+    /// A port of a bridge has no address, not even the one that IPv6 gives to every link.
+    async fn without_ipv6_address(&self, index: u32, name: &str) -> Result<(), LinkError> {
+        let none = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        let message = LinkUnspec::new_with_index(index)
+            .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![none]))
+            .build();
+        match self.handle.link().set(message).execute().await {
+            // A kernel without IPv6 gives none anyway.
+            Err(error) if errno(&error) == Some(libc::EAFNOSUPPORT) => Ok(()),
+            other => other.map_err(request(format!("keep {name} without an address"))),
+        }
     }
 
     /// Sets a link up.
@@ -273,41 +266,18 @@ impl Links {
         }
     }
 
-    /// Makes sure that a link has an address.
+    /// Makes sure that a link has an address. It can be used at once: whoever asks for it knows
+    /// that nobody else has it, so IPv6 need not look for another owner first.
     ///
     /// # Errors
     /// The kernel's refusal.
     pub async fn ensure_address(&self, index: u32, address: IpNet) -> Result<(), LinkError> {
-        ignore_exists(
-            self.handle.address().add(index, address.addr(), address.prefix_len()).execute().await,
-        )
-        .map_err(request(format!("add address {address} to link {index}")))
-    }
-
-    /// All addresses with the index of their link.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
-    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, LinkError> {
-        let found: Vec<_> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .map_err(request("list the addresses"))?;
-        Ok(found
-            .into_iter()
-            .filter_map(|message| {
-                let address = message.attributes.iter().find_map(|attribute| match attribute {
-                    AddressAttribute::Address(address) => Some(*address),
-                    _ => None,
-                })?;
-                let net = IpNet::new(address, message.header.prefix_len).ok()?;
-                Some((message.header.index, net))
-            })
-            .collect())
+        let mut add = self.handle.address().add(index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        ignore_exists(add.execute().await)
+            .map_err(request(format!("add address {address} to link {index}")))
     }
 
     /// Makes sure that a route is there, replacing one of the same destination.
@@ -324,36 +294,6 @@ impl Links {
             .await
             .map_err(request(op))
     }
-
-    /// Destinations of the IPv4 routes in the main table, without default routes.
-    ///
-    /// # Errors
-    /// The kernel's refusal.
-    pub async fn destinations(&self) -> Result<Vec<IpNet>, LinkError> {
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = AddressFamily::Inet;
-        let routes: Vec<_> = self
-            .handle
-            .route()
-            .get(filter)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(request("list the routes"))?;
-        Ok(routes
-            .into_iter()
-            .filter(|route| route.header.table == libc::RT_TABLE_MAIN)
-            .filter_map(|route| {
-                let prefix = route.header.destination_prefix_length;
-                route.attributes.into_iter().find_map(|attribute| match attribute {
-                    RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                        IpNet::new(address.into(), prefix).ok()
-                    }
-                    _ => None,
-                })
-            })
-            .collect())
-    }
 }
 
 fn route_message(route: &Route, op: &str) -> Result<RouteMessage, LinkError> {
@@ -364,6 +304,9 @@ fn route_message(route: &Route, op: &str) -> Result<RouteMessage, LinkError> {
         builder = builder.gateway(gateway).map_err(|_| LinkError::NoLink(op.to_owned()))?;
     } else {
         builder = builder.scope(RouteScope::Link);
+    }
+    if let Some(source) = route.source {
+        builder = builder.pref_source(source).map_err(|_| LinkError::NoLink(op.to_owned()))?;
     }
     if let Some(link) = route.link {
         builder = builder.output_interface(link);
@@ -377,7 +320,7 @@ fn route_message(route: &Route, op: &str) -> Result<RouteMessage, LinkError> {
     Ok(builder.build())
 }
 
-fn request(op: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> LinkError {
+pub(crate) fn request(op: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> LinkError {
     let op = op.into();
     move |source| LinkError::Request { op, source }
 }

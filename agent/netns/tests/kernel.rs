@@ -48,6 +48,7 @@ async fn a_pod_is_wired_to_a_bridge_in_another_namespace() {
     let links = Links::inside(&node).expect("netlink in the node");
     let bridge = links.ensure_bridge("mini0", 1500).await.expect("bridge");
     assert_eq!(links.ensure_bridge("mini0", 1500).await.expect("bridge again"), bridge);
+    links.set_up(bridge).await.expect("bridge up");
     links.ensure_address(bridge, net("10.244.0.1/24")).await.expect("address");
     links.ensure_address(bridge, net("10.244.0.1/24")).await.expect("address again");
 
@@ -69,6 +70,7 @@ async fn a_pod_is_wired_to_a_bridge_in_another_namespace() {
     let route = Route {
         destination: net("0.0.0.0/0"),
         gateway: Some(gateway),
+        source: None,
         link: Some(eth0),
         onlink: true,
         protocol: None,

@@ -23,7 +23,7 @@ fn service(namespace: &str, name: &str, ip: &str, ports: Value) -> Service {
 fn node() -> NodeFacts {
     NodeFacts {
         name: "node-1".to_owned(),
-        host_ip: "192.168.56.70".parse().unwrap(),
+        host_ips: vec!["192.168.56.70".parse().unwrap()],
         cpu_milli: 4000,
         memory: 1 << 30,
     }

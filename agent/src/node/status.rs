@@ -59,12 +59,11 @@ pub(super) fn new_node(name: &str) -> Node {
 
 pub(super) fn node_status(input: &StatusInput<'_>) -> NodeStatus {
     let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
+    let ips = input.config.node_ips.iter().map(|ip| address("InternalIP", ip.to_string()));
+    let addresses = ips.chain([address("Hostname", input.config.node_name.clone())]);
     let capacity = capacity(input.machine);
     NodeStatus {
-        addresses: Some(vec![
-            address("InternalIP", input.config.node_ip().to_string()),
-            address("Hostname", input.config.node_name.clone()),
-        ]),
+        addresses: Some(addresses.collect()),
         allocatable: Some(capacity.clone()),
         capacity: Some(capacity),
         conditions: Some(conditions(input)),

@@ -47,7 +47,7 @@ impl Fixture {
     }
 
     pub(crate) fn with_sandbox(mut self) -> Self {
-        self.record.sandbox = Some(SandboxRecord { ip: Some("10.244.1.2".parse().unwrap()) });
+        self.record.sandbox = Some(SandboxRecord { ips: vec!["10.244.1.2".parse().unwrap()] });
         self
     }
 

@@ -19,7 +19,7 @@ use crate::{
     node::Machine,
     recorder::Recorder,
     runtime::Containerd,
-    sandbox::{AddressPool, DnsFacts, NodeNetwork, PodFolder},
+    sandbox::{AddressPools, DnsFacts, NodeNetwork, PodFolder, SandboxError},
     volumes::{Referenced, referenced},
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Host {
     pub(crate) node: NodeFacts,
     pub(crate) machine: Machine,
     pub(crate) services: Store<Service>,
-    pub(crate) pool: Mutex<AddressPool>,
+    pub(crate) pools: Mutex<AddressPools>,
     /// Tells when containerd gets an image.
     pub(crate) images: watch::Sender<()>,
 }
@@ -64,25 +64,24 @@ impl Host {
         }
     }
 
-    fn pool(&self) -> MutexGuard<'_, AddressPool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pools(&self) -> MutexGuard<'_, AddressPools> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an address for a pod, and notes it so that a restarted agent goes on after it.
-    pub(crate) fn allocate(&self) -> Option<IpAddr> {
-        let address = self.pool().allocate()?;
-        if let Err(error) = fs::write(last_address(&self.config.state_dir), address.to_string()) {
+    /// Takes an address of each family for a pod, and notes them so that a restarted agent goes on
+    /// after them.
+    pub(crate) fn allocate(&self) -> Result<Vec<IpAddr>, SandboxError> {
+        let taken = self.pools().allocate();
+        let taken = taken.map_err(|cidr| SandboxError::NoAddress { cidr })?;
+        let text: String = taken.iter().map(|address| format!("{address}\n")).collect();
+        if let Err(error) = fs::write(last_addresses(&self.config.state_dir), text) {
             tracing::warn!(%error, "the last address cannot be noted: it may be reused early");
         }
-        Some(address)
+        Ok(taken)
     }
 
-    pub(crate) fn release(&self, address: IpAddr) {
-        self.pool().release(address);
-    }
-
-    pub(crate) fn cidr(&self) -> ipnet::IpNet {
-        self.pool().cidr()
+    pub(crate) fn release(&self, addresses: &[IpAddr]) {
+        self.pools().release(addresses);
     }
 
     /// Reads the objects that a pod refers to. What does not exist is left out: whoever needs it
@@ -118,7 +117,7 @@ impl Host {
     }
 }
 
-/// The file with the address that was given last.
-pub(crate) fn last_address(state_dir: &std::path::Path) -> PathBuf {
+/// The file with the addresses that were given last, a line each.
+pub(crate) fn last_addresses(state_dir: &std::path::Path) -> PathBuf {
     state_dir.join("last-address")
 }

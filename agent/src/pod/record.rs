@@ -35,11 +35,11 @@ pub(crate) struct PodRecord {
     pub(crate) containers: BTreeMap<String, ContainerRecord>,
 }
 
-/// A pod's namespaces and address.
+/// A pod's namespaces and addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SandboxRecord {
-    /// Its own address; `None` on the node's network.
-    pub(crate) ip: Option<IpAddr>,
+    /// Its own addresses, one of each family; none on the node's network.
+    pub(crate) ips: Vec<IpAddr>,
 }
 
 /// One container's runs.
@@ -206,7 +206,7 @@ mod tests {
         let folder = pods.path().join("u1");
         fs::create_dir(&folder).unwrap();
         let mut record = PodRecord { uid: "u1".to_owned(), ..PodRecord::default() };
-        record.sandbox = Some(SandboxRecord { ip: Some("10.244.1.2".parse().unwrap()) });
+        record.sandbox = Some(SandboxRecord { ips: vec!["10.244.1.2".parse().unwrap()] });
         record.containers.entry("c".to_owned()).or_default().push(run(0));
         record.save(&folder).unwrap();
         fs::create_dir(pods.path().join("junk")).unwrap();

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::spec::qos_class;
 
-/// The status of a pod on a node with this address.
-pub(crate) fn pod_status(facts: &PodFacts<'_>, host_ip: IpAddr) -> PodStatus {
+/// The status of a pod on a node with these addresses.
+pub(crate) fn pod_status(facts: &PodFacts<'_>, host_ips: &[IpAddr]) -> PodStatus {
     let main: Vec<ContainerStatus> =
         facts.main_containers().iter().map(|c| container_status(facts, c, false)).collect();
     let init: Vec<ContainerStatus> =
@@ -32,16 +32,18 @@ pub(crate) fn pod_status(facts: &PodFacts<'_>, host_ip: IpAddr) -> PodStatus {
     let phase = phase(facts, &main);
     let conditions = conditions(facts, &main, &init, phase);
     let previous = facts.pod.status.clone().unwrap_or_default();
-    let ip = address(facts, host_ip).or_else(|| last_address(facts, &previous));
+    let ips = addresses(facts, host_ips).or_else(|| last_addresses(facts, &previous));
+    let ips = ips.unwrap_or_default();
+    let host_ip = host_ips.first().map(IpAddr::to_string);
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(conditions),
         container_statuses: Some(main),
         init_container_statuses: (!init.is_empty()).then_some(init),
-        host_ip: Some(host_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: host_ip.to_string() }]),
-        pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
-        pod_ip: ip,
+        host_ip,
+        host_ips: Some(host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
+        pod_ip: ips.first().map(|ip| ip.ip.clone()),
+        pod_ips: (!ips.is_empty()).then_some(ips),
         qos_class: previous.qos_class.or_else(|| Some(qos_class(facts.pod).to_owned())),
         start_time: previous.start_time.or(Some(Time(facts.record.seen))),
         observed_generation: facts.pod.metadata.generation,
@@ -49,19 +51,20 @@ pub(crate) fn pod_status(facts: &PodFacts<'_>, host_ip: IpAddr) -> PodStatus {
     }
 }
 
-/// The address of a pod whose sandbox stands.
-fn address(facts: &PodFacts<'_>, host_ip: IpAddr) -> Option<String> {
+/// The addresses of a pod whose sandbox stands.
+fn addresses(facts: &PodFacts<'_>, host_ips: &[IpAddr]) -> Option<Vec<PodIP>> {
     let host_network = facts.spec().and_then(|spec| spec.host_network) == Some(true);
-    let sandbox = facts.record.sandbox.as_ref();
-    let ip = sandbox.and_then(|s| if host_network { Some(host_ip) } else { s.ip });
-    ip.map(|ip| ip.to_string())
+    let sandbox = facts.record.sandbox.as_ref()?;
+    let ips = if host_network { host_ips } else { &sandbox.ips };
+    Some(ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect())
 }
 
-/// The address that a pod had when it ended: its status keeps it, though another pod may get it by
-/// now. A pod that is to run again waits for a new one. Upstream: `pleg/generic.go` (`getPodIPs`).
-fn last_address(facts: &PodFacts<'_>, previous: &PodStatus) -> Option<String> {
+/// The addresses that a pod had when it ended: its status keeps them, though another pod may get
+/// them by now. A pod that is to run again waits for new ones. Upstream: `pleg/generic.go`
+/// (`getPodIPs`).
+fn last_addresses(facts: &PodFacts<'_>, previous: &PodStatus) -> Option<Vec<PodIP>> {
     let over = facts.is_finished() || facts.is_terminating();
-    previous.pod_ip.clone().filter(|_| over)
+    previous.pod_ips.clone().filter(|_| over)
 }
 
 /// The merge patch that makes the API's status this one. It names the pod's identity, so that it

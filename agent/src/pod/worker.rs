@@ -189,7 +189,7 @@ impl Worker {
         if self.gone || self.pod.spec.is_none() {
             return;
         }
-        let status = pod_status(&self.facts(), self.host.config.node_ip());
+        let status = pod_status(&self.facts(), &self.host.config.node_ips);
         let known = self.reported.as_ref().or(self.pod.status.as_ref());
         if known == Some(&status) {
             return;

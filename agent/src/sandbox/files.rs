@@ -38,13 +38,13 @@ pub(super) fn write(
     folder: &PodFolder,
     pod: &Pod,
     hostname: &str,
-    address: Option<IpAddr>,
+    addresses: &[IpAddr],
     dns: &DnsFacts<'_>,
 ) -> Result<(), SandboxError> {
     let node_file = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let hosts = match address {
-        Some(address) => hosts(pod, hostname, address, dns.cluster_domain),
-        None => host_network_hosts(pod, &node_file("/etc/hosts")),
+    let hosts = match addresses {
+        [] => host_network_hosts(pod, &node_file("/etc/hosts")),
+        own => hosts(pod, hostname, own, dns.cluster_domain),
     };
     let files = [
         ("hosts", hosts),
@@ -58,7 +58,7 @@ pub(super) fn write(
     Ok(())
 }
 
-fn hosts(pod: &Pod, hostname: &str, address: IpAddr, domain: &str) -> String {
+fn hosts(pod: &Pod, hostname: &str, addresses: &[IpAddr], domain: &str) -> String {
     let spec = pod.spec.as_ref();
     let subdomain = spec.and_then(|spec| spec.subdomain.as_deref()).filter(|s| !s.is_empty());
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -68,16 +68,19 @@ fn hosts(pod: &Pod, hostname: &str, address: IpAddr, domain: &str) -> String {
         }
         None => hostname.to_owned(),
     };
-    let mut text = format!(
+    let mut text = String::from(
         "# Kubernetes-managed hosts file.\n\
          127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\n\
          fe00::0\tip6-mcastprefix\n\
          fe00::1\tip6-allnodes\n\
-         fe00::2\tip6-allrouters\n\
-         {address}\t{names}\n"
+         fe00::2\tip6-allrouters\n",
     );
+    for address in addresses {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{address}\t{names}");
+    }
     append_aliases(pod, &mut text);
     text
 }
@@ -250,8 +253,13 @@ mod tests {
             "containers": [], "subdomain": "db",
             "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}],
         }));
-        let text = hosts(&pod, "web", "10.244.1.2".parse().unwrap(), "cluster.local");
+        let own = ["10.244.1.2", "fd00:10:244:1::2"].map(|address| address.parse().unwrap());
+        let text = hosts(&pod, "web", &own, "cluster.local");
         assert!(text.contains("\n10.244.1.2\tweb.db.shop.svc.cluster.local\tweb\n"), "{text}");
+        assert!(
+            text.contains("\nfd00:10:244:1::2\tweb.db.shop.svc.cluster.local\tweb\n"),
+            "{text}"
+        );
         assert!(text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
     }
 

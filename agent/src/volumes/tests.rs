@@ -25,7 +25,7 @@ fn references(colour: &str) -> References {
 fn node() -> NodeFacts {
     NodeFacts {
         name: "node-1".into(),
-        host_ip: "192.168.56.70".parse().unwrap(),
+        host_ips: vec!["192.168.56.70".parse().unwrap()],
         cpu_milli: 1000,
         memory: 1 << 30,
     }

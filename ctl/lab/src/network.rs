@@ -2,8 +2,10 @@
 //!
 //! The machine's own network gets exactly that bridge, its address, and one port per host.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netns::{Links, Namespace, Route, Veth, namespace};
 
 use crate::spec::{Host, LabSpec, Role};
@@ -19,8 +21,15 @@ const MTU: u32 = 1500;
 pub async fn build(spec: &LabSpec) -> Result<()> {
     std::fs::create_dir_all(paths::NETNS).context("make /run/netns")?;
     let machine = Links::here()?;
-    let bridge = machine.ensure_bridge(&spec.bridge(), MTU).await?;
-    machine.ensure_address(bridge, on_network(spec, spec.machine_address())).await?;
+    let name = spec.bridge();
+    let bridge = machine.ensure_bridge(&name, MTU).await?;
+    if spec.network.iter().any(|network| network.addr().is_ipv6()) {
+        ipv6_settings(&name).with_context(|| format!("prepare IPv6 on {name}"))?;
+    }
+    machine.set_up(bridge).await?;
+    for address in spec.machine_addresses() {
+        machine.ensure_address(bridge, address).await?;
+    }
     for host in spec.hosts() {
         build_host(spec, &machine, bridge, &host)
             .await
@@ -34,6 +43,8 @@ pub async fn build(spec: &LabSpec) -> Result<()> {
 
 async fn build_host(spec: &LabSpec, machine: &Links, bridge: u32, host: &Host) -> Result<()> {
     let namespace = Namespace::create(&paths::namespace(&host.namespace))?;
+    // Before the links come, which take these over.
+    namespace.run(host_settings)??;
     let alias = format!("minictl lab {} host {}", spec.name, host.name);
     let veth = Veth {
         name: &host.port,
@@ -51,12 +62,14 @@ async fn build_host(spec: &LabSpec, machine: &Links, bridge: u32, host: &Host) -
     inside.set_loopback_up().await?;
     let eth0 = inside.require("eth0").await?;
     inside.set_up(eth0).await?;
-    inside.ensure_address(eth0, on_network(spec, host.address)).await?;
-    if let Some(gateway) = default_gateway(spec, host.role) {
-        let everywhere = IpNet::V4(Ipv4Net::default());
+    for address in &host.addresses {
+        inside.ensure_address(eth0, *address).await?;
+    }
+    for gateway in default_gateways(spec, host.role) {
         let route = Route {
-            destination: everywhere,
-            gateway: Some(gateway.into()),
+            destination: everywhere(gateway),
+            gateway: Some(gateway),
+            source: None,
             link: Some(eth0),
             onlink: false,
             protocol: None,
@@ -67,18 +80,57 @@ async fn build_host(spec: &LabSpec, machine: &Links, bridge: u32, host: &Host) -
 }
 
 /// Nodes leave by the `internet` host; the client knows the node network only; the `internet` host
-/// leaves by the machine if, and only if, the lab has an uplink.
-fn default_gateway(spec: &LabSpec, role: Role) -> Option<std::net::Ipv4Addr> {
+/// leaves by the machine if, and only if, the lab has an uplink, which is IPv4's alone.
+fn default_gateways(spec: &LabSpec, role: Role) -> Vec<IpAddr> {
     match role {
-        Role::Node => Some(spec.gateway()),
-        Role::Client => None,
-        Role::Internet => spec.uplink.then(|| spec.machine_address()),
+        Role::Node => spec.gateways(),
+        Role::Client => Vec::new(),
+        Role::Internet if spec.uplink => {
+            let machine = spec.machine_addresses();
+            machine.iter().map(IpNet::addr).filter(IpAddr::is_ipv4).collect()
+        }
+        Role::Internet => Vec::new(),
     }
 }
 
-fn on_network(spec: &LabSpec, address: std::net::Ipv4Addr) -> IpNet {
-    Ipv4Net::new(address, spec.network.prefix_len())
-        .map_or_else(|_| IpNet::from(std::net::IpAddr::V4(address)), IpNet::V4)
+fn everywhere(gateway: IpAddr) -> IpNet {
+    match gateway {
+        IpAddr::V4(_) => IpNet::V4(ipnet::Ipv4Net::default()),
+        IpAddr::V6(_) => IpNet::V6(ipnet::Ipv6Net::default()),
+    }
+}
+
+/// Settings of a host, which its links take over when they come; runs in its namespace.
+fn host_settings() -> Result<()> {
+    // An address that goes must not take the others of its network along.
+    namespace::set_sysctl("net/ipv4/conf/all/promote_secondaries", "1")
+        .context("keep addresses when another one goes")?;
+    if has_ipv6() {
+        for links in ["all", "default"] {
+            ipv6_settings(links).context("prepare IPv6")?;
+        }
+    }
+    Ok(())
+}
+
+fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6").exists()
+}
+
+/// IPv6 as a lab wants it: everybody's addresses are known, so that nobody has to look for another
+/// owner of one before using it, which would take a second; and nobody is told where to send.
+fn ipv6_settings(links: &str) -> std::io::Result<()> {
+    let settings = [
+        ("disable_ipv6", "0"),
+        ("accept_dad", "0"),
+        ("dad_transmits", "0"),
+        ("accept_ra", "0"),
+        ("keep_addr_on_down", "1"),
+    ];
+    for (key, value) in settings {
+        namespace::set_sysctl(&format!("net/ipv6/conf/{links}/{key}"), value)?;
+    }
+    Ok(())
 }
 
 /// Removes all namespaces and links of a lab; goes on after a failure.

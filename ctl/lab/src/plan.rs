@@ -1,6 +1,6 @@
 //! Which processes make up a cluster, with their arguments. Pure: the supervisor only carries it out.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -54,8 +54,8 @@ pub struct Processes {
 pub struct NodeSettings<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its address.
-    pub address: std::net::IpAddr,
+    /// Its addresses, one of each family, the cluster's own family first.
+    pub addresses: Vec<IpAddr>,
     /// The containerd it uses.
     pub containerd: &'a Path,
     /// Its namespace inside containerd.
@@ -79,7 +79,7 @@ pub fn lab(spec: &LabSpec, paths: &Paths, minictl: &Path) -> Processes {
     for host in &nodes {
         let settings = NodeSettings {
             name: &host.name,
-            address: host.address.into(),
+            addresses: host.addresses.iter().map(IpNet::addr).collect(),
             containerd: &socket,
             containerd_namespace: &host.name,
             cgroup_parent: cgroup_parent(&spec.name, &host.name),
@@ -123,7 +123,7 @@ pub fn server(
         "server".to_owned(),
         format!("--data-dir={}", text(&paths.data())),
         format!("--pki-dir={}", text(&paths.pki())),
-        format!("--bind=0.0.0.0:{}", advertise.port()),
+        format!("--bind={}", everywhere(advertise.port(), ranges)),
         "--listen-stdin".to_owned(),
         format!("--advertise={advertise}"),
         format!("--cluster-cidr={}", comma_separated(&ranges.cluster)),
@@ -153,7 +153,7 @@ pub fn node(
     let args = [
         "node".to_owned(),
         format!("--name={}", settings.name),
-        format!("--node-ip={}", settings.address),
+        format!("--node-ip={}", comma_separated(&settings.addresses)),
         format!("--kubeconfig={}", text(&paths.node_kubeconfig(settings.name))),
         format!("--containerd={}", text(settings.containerd)),
         format!("--containerd-namespace={}", settings.containerd_namespace),
@@ -174,8 +174,17 @@ pub fn node(
     }
 }
 
-fn comma_separated(ranges: &[IpNet]) -> String {
-    ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+/// All addresses of the host: a socket of IPv6 serves IPv4, too, but not every machine has IPv6.
+fn everywhere(port: u16, ranges: &Ranges) -> SocketAddr {
+    let any: IpAddr = match ranges.all().any(|range| range.addr().is_ipv6()) {
+        true => Ipv6Addr::UNSPECIFIED.into(),
+        false => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, port)
+}
+
+fn comma_separated<T: ToString>(list: &[T]) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn text(path: &Path) -> String {
@@ -185,16 +194,14 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::{IpFamily, Wished};
 
     fn spec() -> LabSpec {
         LabSpec {
             name: "lab".to_owned(),
             nodes: 2,
-            network: "192.168.56.0/24".parse().unwrap(),
-            ranges: Ranges {
-                cluster: vec!["10.244.0.0/16".parse().unwrap()],
-                service: vec!["10.96.0.0/12".parse().unwrap()],
-            },
+            network: Wished::default().network(IpFamily::Dual).unwrap(),
+            ranges: Wished::default().ranges(IpFamily::Dual).unwrap(),
             dataplane: Dataplane::Nftables,
             uplink: false,
         }
@@ -215,6 +222,9 @@ mod tests {
         assert!(plan.all[1].args.contains(&"--advertise=192.168.56.70:6443".to_owned()));
         assert!(plan.all[3].args.contains(&"--cgroup-parent=/minictl/lab/node-2".to_owned()));
         assert!(plan.all[3].args.contains(&"--dataplane=nftables".to_owned()));
+        assert!(plan.all[1].args.contains(&"--bind=[::]:6443".to_owned()));
+        let addresses = "--node-ip=192.168.56.71,fd00:192:168:56::71".to_owned();
+        assert!(plan.all[3].args.contains(&addresses), "{:?}", plan.all[3].args);
     }
 
     #[test]

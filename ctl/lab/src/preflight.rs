@@ -65,7 +65,7 @@ pub fn check_machine() -> Result<(), PreflightError> {
 /// What it clashes with.
 pub async fn check_network(spec: &LabSpec) -> Result<(), PreflightError> {
     let present = Links::here()?.destinations().await?;
-    match clashes(&[spec.network.into()], &present).first() {
+    match clashes(&spec.network, &present).first() {
         Some(&(wanted, present)) => {
             Err(PreflightError::Clash { wanted, present, flag: "--network" })
         }

@@ -1,9 +1,14 @@
 //! What a cluster consists of: names, addresses and links, computed and never looked up. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
+use netns::range::nth_address;
 use serde::{Deserialize, Serialize};
+
+pub use families::{FamilyError, IpFamily, Wished};
+
+mod families;
 
 /// Port of the API server on its node.
 pub const API_PORT: u16 = 6443;
@@ -30,8 +35,8 @@ pub enum SpecError {
     #[error("--nodes {0} is out of range: use 1 to {1} with this network")]
     Nodes(u32, u32),
     /// The network is too small.
-    #[error("--network {0} is too small: use a /24 such as 192.168.56.0/24")]
-    Network(Ipv4Net),
+    #[error("--network {0} is too small: use {1}")]
+    Network(IpNet, &'static str),
     /// The networks of nodes, pods and Services overlap.
     #[error("{0} and {1} overlap: choose another --network, --cluster-cidr or --service-cidr")]
     Overlap(IpNet, IpNet),
@@ -95,8 +100,8 @@ pub struct LabSpec {
     pub name: String,
     /// Number of nodes.
     pub nodes: u32,
-    /// The node network.
-    pub network: Ipv4Net,
+    /// The node network, a range of each family; the first is the cluster's own family.
+    pub network: Vec<IpNet>,
     /// Pod and Service addresses.
     pub ranges: Ranges,
     /// Engine for Services.
@@ -116,19 +121,35 @@ pub enum Role {
     Internet,
 }
 
-/// A host of a lab: a network namespace with one address on the lab bridge.
+/// A host of a lab: a network namespace with an address of each family on the lab bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// `node-1`, `client`, `internet`.
     pub name: String,
     /// What it is for.
     pub role: Role,
-    /// Its address on the lab bridge.
-    pub address: Ipv4Addr,
+    /// Its addresses on the lab bridge, the cluster's own family first; with the network's prefix.
+    pub addresses: Vec<IpNet>,
     /// Name of its namespace, as `ip netns` shows it.
     pub namespace: String,
     /// Name of its port on the lab bridge.
     pub port: String,
+}
+
+impl Host {
+    /// Its address of the cluster's own family.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.addresses.first().expect("a lab has a network: validate() refuses one without").addr()
+    }
+
+    /// All of its addresses, without prefix, with commas between them.
+    #[must_use]
+    pub fn address_list(&self) -> String {
+        let addresses: Vec<String> =
+            self.addresses.iter().map(|net| net.addr().to_string()).collect();
+        addresses.join(",")
+    }
 }
 
 impl LabSpec {
@@ -142,16 +163,21 @@ impl LabSpec {
         if !starts_well || self.name.len() > NAME_LIMIT || !self.name.chars().all(plain) {
             return Err(SpecError::Name(self.name.clone()));
         }
-        if self.network.prefix_len() > 24 {
-            return Err(SpecError::Network(self.network));
+        for network in &self.network {
+            let (longest, example) = match network {
+                IpNet::V4(_) => (24, "a /24 such as 192.168.56.0/24"),
+                IpNet::V6(_) => (112, "a /64 such as fd00:192:168:56::/64"),
+            };
+            if network.prefix_len() > longest {
+                return Err(SpecError::Network(*network, example));
+            }
         }
         // Two digits: a third would not fit into the name of a bridge port.
         let most = 99;
         if self.nodes == 0 || self.nodes > most {
             return Err(SpecError::Nodes(self.nodes, most));
         }
-        let ranges: Vec<IpNet> =
-            std::iter::once(self.network.into()).chain(self.ranges.all()).collect();
+        let ranges: Vec<IpNet> = self.network.iter().copied().chain(self.ranges.all()).collect();
         for (i, a) in ranges.iter().enumerate() {
             if let Some(b) = ranges[i + 1..].iter().find(|b| overlap(a, b)) {
                 return Err(SpecError::Overlap(*a, *b));
@@ -166,9 +192,9 @@ impl LabSpec {
         format!("mini-{}", self.name)
     }
 
-    /// The machine's own address on the lab bridge.
+    /// The machine's own addresses on the lab bridge.
     #[must_use]
-    pub fn machine_address(&self) -> Ipv4Addr {
+    pub fn machine_addresses(&self) -> Vec<IpNet> {
         self.at(MACHINE)
     }
 
@@ -207,27 +233,45 @@ impl LabSpec {
     /// Where nodes reach the API server.
     #[must_use]
     pub fn api_address(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.at(FIRST_NODE)), API_PORT)
+        SocketAddr::new(self.hosts()[0].address(), API_PORT)
     }
 
-    /// The default gateway of the nodes: the `internet` host.
+    /// The default gateways of the nodes: the `internet` host.
     #[must_use]
-    pub fn gateway(&self) -> Ipv4Addr {
-        self.at(INTERNET)
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        self.at(INTERNET).iter().map(IpNet::addr).collect()
+    }
+
+    /// The node network of the IPv4 family.
+    #[must_use]
+    pub fn network_v4(&self) -> Option<Ipv4Net> {
+        self.network.iter().find_map(|network| match network {
+            IpNet::V4(network) => Some(*network),
+            IpNet::V6(_) => None,
+        })
     }
 
     fn host(&self, name: &str, role: Role, number: u32, short: &str) -> Host {
         Host {
             name: name.to_owned(),
             role,
-            address: self.at(number),
+            addresses: self.at(number),
             namespace: format!("{}-{name}", self.name),
             port: format!("{}-{short}", self.name),
         }
     }
 
-    fn at(&self, number: u32) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.network.network()) + number)
+    /// The addresses of a host's number. In IPv6 its decimal digits are read as hexadecimal ones,
+    /// so that both end alike: 192.168.56.70 and `fd00:192:168:56::70`.
+    fn at(&self, number: u32) -> Vec<IpNet> {
+        let addresses = self.network.iter().filter_map(|network| {
+            let number = match network {
+                IpNet::V4(_) => number.into(),
+                IpNet::V6(_) => families::digits(number),
+            };
+            IpNet::new(nth_address(*network, number)?, network.prefix_len()).ok()
+        });
+        addresses.collect()
     }
 }
 
@@ -255,10 +299,10 @@ mod tests {
         LabSpec {
             name: "lab".to_owned(),
             nodes,
-            network: "192.168.56.0/24".parse().unwrap(),
+            network: vec![net("192.168.56.0/24"), net("fd00:192:168:56::/64")],
             ranges: Ranges {
-                cluster: vec![net("10.244.0.0/16")],
-                service: vec![net("10.96.0.0/12")],
+                cluster: vec![net("10.244.0.0/16"), net("fd00:10:244::/56")],
+                service: vec![net("10.96.0.0/12"), net("fd00:10:96::/112")],
             },
             dataplane: Dataplane::Auto,
             uplink: false,
@@ -268,10 +312,22 @@ mod tests {
     #[test]
     fn nodes_have_the_addresses_of_the_course() {
         let hosts = lab(4).hosts();
-        let nodes: Vec<String> = hosts[..4].iter().map(|h| h.address.to_string()).collect();
+        let nodes: Vec<String> = hosts[..4].iter().map(|h| h.address().to_string()).collect();
         assert_eq!(nodes, ["192.168.56.70", "192.168.56.71", "192.168.56.72", "192.168.56.73"]);
         assert_eq!(lab(4).api_address().to_string(), "192.168.56.70:6443");
         assert_eq!(hosts[0].namespace, "lab-node-1");
+        assert_eq!(hosts[0].address_list(), "192.168.56.70,fd00:192:168:56::70");
+        assert_eq!(hosts[5].address_list(), "192.168.56.254,fd00:192:168:56::254");
+    }
+
+    #[test]
+    fn every_host_of_the_largest_lab_has_an_address_of_its_own() {
+        let hosts = lab(99).hosts();
+        let mut all: Vec<IpNet> = hosts.iter().flat_map(|host| host.addresses.clone()).collect();
+        assert_eq!(all.len(), 2 * 101);
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 2 * 101);
     }
 
     #[test]
@@ -294,13 +350,21 @@ mod tests {
         assert_eq!(lab(0).validate(), Err(SpecError::Nodes(0, 99)));
         assert_eq!(lab(100).validate(), Err(SpecError::Nodes(100, 99)));
         let mut spec = lab(1);
-        spec.network = "10.100.0.0/24".parse().unwrap();
+        spec.network = vec![net("10.100.0.0/24")];
         assert_eq!(
             spec.validate(),
             Err(SpecError::Overlap(net("10.100.0.0/24"), net("10.96.0.0/12")))
         );
-        spec.network = "192.168.56.0/28".parse().unwrap();
-        assert_eq!(spec.validate(), Err(SpecError::Network("192.168.56.0/28".parse().unwrap())));
+        spec.network = vec![net("192.168.56.0/28")];
+        assert_eq!(
+            spec.validate().unwrap_err().to_string(),
+            "--network 192.168.56.0/28 is too small: use a /24 such as 192.168.56.0/24"
+        );
+        spec.network = vec![net("fd00:192:168:56::/120")];
+        assert_eq!(
+            spec.validate().unwrap_err().to_string(),
+            "--network fd00:192:168:56::/120 is too small: use a /64 such as fd00:192:168:56::/64"
+        );
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub enum Started {
 pub struct MachineSpec {
     /// The node's name.
     pub node: String,
-    /// The node's address.
-    pub address: IpAddr,
+    /// The node's addresses, one of each family, the cluster's own family first. Never empty.
+    pub addresses: Vec<IpAddr>,
     /// Pod and Service addresses.
     pub ranges: Ranges,
     /// Engine for Services.
@@ -139,7 +139,8 @@ async fn start_machine(
 ) -> Result<Started> {
     make_folder(paths)?;
     std::fs::write(paths.spec(), serde_json::to_vec_pretty(spec)?)?;
-    let advertise = SocketAddr::new(spec.address, API_PORT);
+    let address = spec.addresses.first().context("this node has no address")?;
+    let advertise = SocketAddr::new(*address, API_PORT);
     let nodes = [spec.node.clone()];
     let settings = Control { cluster: MACHINE, advertise, nodes: &nodes };
     let listener = prepare(paths, &settings)?;
@@ -155,7 +156,7 @@ async fn start_machine(
     all.push(plan::server(paths, minictl, advertise, &spec.ranges, None));
     let node = plan::NodeSettings {
         name: &spec.node,
-        address: spec.address,
+        addresses: spec.addresses.clone(),
         containerd: &socket,
         containerd_namespace: CONTAINERD_NAMESPACE,
         cgroup_parent: plan::cgroup_parent(MACHINE, &spec.node),

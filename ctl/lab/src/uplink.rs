@@ -11,6 +11,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use netns::{Namespace, namespace};
 
 use crate::paths;
@@ -27,10 +28,13 @@ pub(crate) fn open(spec: &LabSpec) -> Result<()> {
         .trim()
         == "1";
     let comment = if forwards { WAS_ON } else { WAS_OFF };
-    nft(&rules(spec, comment, &spec.bridge()))?;
+    let network =
+        spec.network_v4().context("an uplink needs IPv4: use --ip-family ipv4 or dual")?;
+    nft(&rules(spec, network, comment, &spec.bridge()))?;
     namespace::set_sysctl(FORWARDING, "1").context("let this machine forward")?;
     for host in spec.hosts().iter().filter(|host| host.role == Role::Internet) {
-        Namespace::open(&paths::namespace(&host.namespace))?.run(|| forward_inside(spec))??;
+        let namespace = Namespace::open(&paths::namespace(&host.namespace))?;
+        namespace.run(|| forward_inside(spec, network))??;
     }
     Ok(())
 }
@@ -57,18 +61,18 @@ fn table(spec: &LabSpec) -> String {
 }
 
 /// Lets the `internet` host forward; runs in its namespace.
-fn forward_inside(spec: &LabSpec) -> Result<()> {
+fn forward_inside(spec: &LabSpec, network: Ipv4Net) -> Result<()> {
     for link in ["all", "eth0"] {
         // The way leads back out of the link it came in by: nobody is to be told a shorter one.
         namespace::set_sysctl(&format!("net/ipv4/conf/{link}/send_redirects"), "0")
             .context("keep the internet host from redirecting")?;
     }
     namespace::set_sysctl(FORWARDING, "1").context("let the internet host forward")?;
-    nft(&rules(spec, "the way to the machine", "lo"))
+    nft(&rules(spec, network, "the way to the machine", "lo"))
 }
 
 /// Translates what leaves the lab's network by any link but `inner`.
-fn rules(spec: &LabSpec, comment: &str, inner: &str) -> String {
+fn rules(spec: &LabSpec, network: Ipv4Net, comment: &str, inner: &str) -> String {
     format!(
         "table inet {table} {{
     comment \"{comment}\"
@@ -79,7 +83,6 @@ fn rules(spec: &LabSpec, comment: &str, inner: &str) -> String {
 }}
 ",
         table = table(spec),
-        network = spec.network,
     )
 }
 

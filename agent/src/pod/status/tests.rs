@@ -10,7 +10,7 @@ use crate::pod::{
 };
 
 fn status(fixture: &Fixture) -> PodStatus {
-    pod_status(&fixture.facts(), "192.168.56.70".parse().unwrap())
+    pod_status(&fixture.facts(), &["192.168.56.70".parse().unwrap()])
 }
 
 fn condition_of(status: &PodStatus, kind: &str) -> PodCondition {

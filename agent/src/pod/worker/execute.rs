@@ -81,33 +81,26 @@ impl Worker {
         let root = self.folder.root();
         std::fs::create_dir_all(root).map_err(sandbox::file_error("create", root))?;
         let host = &self.host;
-        let address = if on_host_network(&self.pod) {
-            None
-        } else {
-            Some(host.allocate().ok_or(SandboxError::NoAddress { cidr: host.cidr() })?)
-        };
-        let made =
-            sandbox::create(&self.folder, &self.pod, address, &host.network, &host.dns()).await;
+        let ips = if on_host_network(&self.pod) { Vec::new() } else { host.allocate()? };
+        let made = sandbox::create(&self.folder, &self.pod, &ips, &host.network, &host.dns()).await;
         if made.is_err() {
             let uid = &self.record.uid;
             for left in sandbox::remove(&self.folder, uid, Some(&host.network)).await {
                 tracing::warn!(error = crate::error_chain(&left), "left by a failed sandbox");
             }
-            if let Some(address) = address {
-                host.release(address);
-            }
+            host.release(&ips);
         }
-        made.map(|()| SandboxRecord { ip: address })
+        made.map(|()| SandboxRecord { ips })
     }
 
-    /// The pod with its address, which the API may not have heard of yet.
-    fn pod_with_address(&self) -> Pod {
+    /// The pod with its addresses, which the API may not have heard of yet.
+    fn pod_with_addresses(&self) -> Pod {
         let mut pod = self.pod.clone();
-        let own = self.record.sandbox.as_ref().and_then(|sandbox| sandbox.ip);
-        let address = own.unwrap_or(self.host.config.node_ip()).to_string();
+        let own = self.record.sandbox.as_ref().map(|sandbox| sandbox.ips.as_slice());
+        let own = own.filter(|own| !own.is_empty()).unwrap_or(&self.host.config.node_ips);
         let status = pod.status.get_or_insert_default();
-        status.pod_ips = Some(vec![PodIP { ip: address.clone() }]);
-        status.pod_ip = Some(address);
+        status.pod_ip = own.first().map(ToString::to_string);
+        status.pod_ips = Some(own.iter().map(|ip| PodIP { ip: ip.to_string() }).collect());
         pod
     }
 
@@ -115,7 +108,7 @@ impl Worker {
     pub(super) async fn set_up_volumes(&self) -> Result<References, String> {
         let references = self.host.references(&self.pod).await;
         let references = references.map_err(|error| crate::error_chain(&error))?;
-        let (folder, pod) = (self.folder.clone(), self.pod_with_address());
+        let (folder, pod) = (self.folder.clone(), self.pod_with_addresses());
         let node = self.host.node.clone();
         let work = move || {
             let input = PayloadInput { pod: &pod, references: &references, node: &node };
@@ -135,7 +128,7 @@ impl Worker {
                 return self.note_trouble(name, "ContainerCreating", message);
             }
         };
-        let (host, pod) = (self.host.clone(), self.pod_with_address());
+        let (host, pod) = (self.host.clone(), self.pod_with_addresses());
         let starter = Starter {
             host: &host,
             folder: &self.folder,
@@ -201,8 +194,8 @@ impl Worker {
         for error in volumes::tear_down(folder) {
             tracing::warn!(pod = uid, error, "a volume stays");
         }
-        if let Some(address) = self.record.sandbox.take().and_then(|sandbox| sandbox.ip) {
-            self.host.release(address);
+        if let Some(sandbox) = self.record.sandbox.take() {
+            self.host.release(&sandbox.ips);
         }
         observe::remove_cgroup(&observe::pod_cgroup(&self.host.config.cgroup_parent, uid));
         self.save();

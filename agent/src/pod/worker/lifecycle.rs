@@ -62,7 +62,7 @@ impl Worker {
 
     fn place(&self, container: &Container) -> Option<Place> {
         let run = self.record.container(&container.name).current()?;
-        let own = self.record.sandbox.as_ref().and_then(|sandbox| sandbox.ip);
+        let own = self.record.sandbox.as_ref().and_then(|sandbox| sandbox.ips.first().copied());
         Some(Place {
             containerd: self.host.containerd.clone(),
             id: run.id.clone(),

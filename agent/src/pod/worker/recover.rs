@@ -32,8 +32,8 @@ impl Worker {
     /// Without namespaces nothing of the pod can go on.
     async fn recover_sandbox(&mut self) {
         let Some(sandbox) = &self.record.sandbox else { return };
-        let address = sandbox.ip;
-        if sandbox::stands(&self.folder, address.is_none()) {
+        let addresses = sandbox.ips.clone();
+        if sandbox::stands(&self.folder, addresses.is_empty()) {
             return;
         }
         tracing::info!(pod = self.record.name, "the pod's sandbox is gone, as after a reboot");
@@ -42,9 +42,7 @@ impl Worker {
                 remove_container(&self.host.containerd, &run.id).await;
             }
         }
-        if let Some(address) = address {
-            self.host.release(address);
-        }
+        self.host.release(&addresses);
         self.record.sandbox = None;
         // Init containers prepare a sandbox: a new one needs them again.
         let init = self.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
