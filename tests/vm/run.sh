@@ -4,6 +4,9 @@
 #
 #   tests/vm/run.sh [MINICTL]     default: $MINICTL_BIN, else target/debug/minictl
 #   PEER_BIN                      the two ends of a call; default: target/debug/examples/peer
+#   PACKETS_BIN                   netd's tests with real packets; default: the newest that cargo built
+#   VM_PART=cluster|packets       half of the checks only
+#   VM_TESTS="NAME... OPTION..."  of netd's tests only these
 #   VM_SHELL=1 tests/vm/run.sh    a shell in the guest instead of the checks
 #
 # Nothing is installed: the kernel is unpacked into target/vm, where it stays for the next run.
@@ -13,9 +16,13 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${CARGO_TARGET_DIR:-$root/target}/vm
 minictl=${1:-${MINICTL_BIN:-$root/target/debug/minictl}}
-peer=${PEER_BIN:-$root/target/debug/examples/peer}
+built=${CARGO_TARGET_DIR:-$root/target}/debug
+peer=${PEER_BIN:-$built/examples/peer}
+# Cargo names a test's program by a hash, and keeps old ones.
+newest_packets() { find "$built/deps" -name 'packets-*' -type f -perm -u+x -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2; }
+packets=${PACKETS_BIN:-$(newest_packets)}
 
-VM_SHELL=${VM_SHELL:-0}
+VM_SHELL=${VM_SHELL:-0} VM_PART=${VM_PART:-all}
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
 TIME_LIMIT=900    # seconds until QEMU is killed: many times what an idle machine needs
 TOOLS=(bash ip nft ipvsadm conntrack nsenter)
@@ -57,7 +64,7 @@ add_modules() {
   local from version part
   from=$(echo "$cache"/kernel/lib/modules/*)
   version=$(basename "$from")
-  for part in lib net/802 net/bridge net/llc net/ipv4 net/ipv6 net/netfilter drivers/net/dummy.ko drivers/net/veth.ko; do
+  for part in lib net/802 net/bridge net/llc net/ipv4 net/ipv6 net/netfilter net/sctp drivers/net/{dummy,veth}.ko; do
     mkdir -p "$image/lib/modules/$version/kernel/$(dirname "$part")"
     cp -r "$from/kernel/$part" "$image/lib/modules/$version/kernel/$part"
   done
@@ -78,12 +85,14 @@ build_image() {
   # Debug builds carry more symbols than code.
   strip -o "$work/minictl" "$minictl"
   strip -o "$work/peer" "$peer"
-  add_programs "$work/minictl" "$work/peer"
+  strip -o "$work/packets" "$packets"
+  add_programs "$work/minictl" "$work/peer" "$work/packets"
   for tool in "${TOOLS[@]}"; do
     add_programs "$(command -v "$tool" || fail "$tool is missing: make test-deps")"
   done
   add_modules
   cp -r "$here/guest" "$image/guest"
+  echo "${VM_TESTS:-}" >"$image/guest/tests"
   ln -s guest/init "$image/init"
 }
 
@@ -95,13 +104,14 @@ boot() {
   timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 \
     -accel tcg,thread=multi -smp 2 -cpu max -m "$MEMORY" -nodefaults -no-reboot -nic none \
     -display none -serial stdio -kernel "$cache/kernel/vmlinuz" -initrd "$work/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off vm_shell=$VM_SHELL" <"$input" |
+    -append "console=ttyS0 quiet panic=-1 mitigations=off vm_shell=$VM_SHELL vm_part=$VM_PART" <"$input" |
     sed -u 's/\r$//' | tee "$log" || echo "vm: QEMU ended with ${PIPESTATUS[0]}"
   exit "$(sed -n 's/^vm: exit \([0-9]*\)$/\1/p' "$log" | grep . || echo 3)"
 }
 
 [ -x "$minictl" ] || fail "$minictl is missing: cargo build -p minictl"
 [ -x "$peer" ] || fail "$peer is missing: cargo build -p e2e --example peer"
+[ -x "$packets" ] || fail "no packets in $built/deps: cargo test --no-run -p netd --test packets"
 for needed in qemu-system-x86_64 cpio busybox strip; do
   command -v "$needed" >/dev/null || fail "$needed is missing: make test-deps"
 done

@@ -11,8 +11,11 @@ use crate::cluster::{self, Netd, add, both_nodes, cluster};
 use crate::net::{Host, Outcome, Server, calls, root, serve, tcp, udp};
 use crate::{at, engine, ip, isolated, web};
 
-/// Connections of one sample.
-const SAMPLE: usize = 3_200;
+/// Connections of one sample: enough for χ², and for taking turns a few will do.
+fn sample_size() -> usize {
+    if engine() == Engine::Ipvs { 400 } else { 3_200 }
+}
+
 /// The value that χ² with three degrees of freedom exceeds once in a thousand samples of a fair die.
 const ONCE_IN_A_THOUSAND: f64 = 16.266;
 
@@ -37,15 +40,16 @@ fn every_endpoint_is_as_likely_as_the_others() {
     let sample = || -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         let to = (Protocol::Tcp, at("10.96.0.11:80"));
-        for outcome in calls(&net.a, vec![to; SAMPLE]) {
+        for outcome in calls(&net.a, vec![to; sample_size()]) {
             *counts.entry(outcome.name()).or_default() += 1;
         }
         counts
     };
     if engine() == Engine::Ipvs {
         // Round robin is no die: everyone in turn.
+        // (A call that is repeated takes a turn, too.)
         let counts = sample();
-        assert!(counts.values().all(|n| *n == SAMPLE / 4), "{counts:?}");
+        assert!(counts.values().all(|n| n.abs_diff(100) <= 2), "{counts:?}");
         return;
     }
     // A fair die fails one sample of a thousand; two in a row, one of a million.
@@ -187,7 +191,9 @@ fn a_client_that_stays_away_longer_than_the_timeout_is_forgotten() {
     let net = isolated();
     let _servers = pods(&net);
     let mut snapshot = cluster();
-    add(&mut snapshot, "web", sticky(1), &ALL);
+    // Longer than a look at what is remembered takes; on an emulated machine that is seconds.
+    let timeout = if engine() == Engine::Ipvs { 6 } else { 2 };
+    add(&mut snapshot, "web", sticky(timeout), &ALL);
     let _netds = both_nodes(&net, &snapshot);
     if engine() == Engine::Ipvs {
         // A tie lasts as long as one of the connections it made, which for UDP is five minutes.

@@ -16,8 +16,15 @@ use std::time::Duration;
 use netmodel::address::Protocol;
 use nix::sched::{CloneFlags, unshare};
 
-/// How long an answer may take before it counts as none.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(700);
+/// How long an answer may take before it counts as none: less than the second after which TCP
+/// repeats its call. On an emulated machine, by `MINICTL_TEST_PATIENCE`, so many milliseconds.
+pub(crate) fn patience() -> Duration {
+    static MILLISECONDS: OnceLock<u64> = OnceLock::new();
+    Duration::from_millis(*MILLISECONDS.get_or_init(|| {
+        let asked = std::env::var("MINICTL_TEST_PATIENCE").ok();
+        asked.map_or(700, |text| text.parse().expect("a number of milliseconds"))
+    }))
+}
 
 /// How many calls a host makes at the same time.
 const AT_A_TIME: usize = 24;
@@ -238,7 +245,7 @@ pub(crate) fn both_to(host: &Host, to: &[&str]) -> Vec<(String, Outcome)> {
 }
 
 fn tcp_here(to: SocketAddr) -> Outcome {
-    match TcpStream::connect_timeout(&to, PATIENCE) {
+    match TcpStream::connect_timeout(&to, patience()) {
         Ok(mut stream) => ask(&mut stream),
         Err(error) => failure(&error),
     }
@@ -253,12 +260,12 @@ fn udp_here(to: SocketAddr) -> Outcome {
 
 /// Opens a TCP connection that stays.
 pub(crate) fn connect(host: &Host, to: SocketAddr) -> TcpStream {
-    host.run(move || TcpStream::connect_timeout(&to, PATIENCE).expect("a connection"))
+    host.run(move || TcpStream::connect_timeout(&to, patience()).expect("a connection"))
 }
 
 /// Asks over an open connection.
 pub(crate) fn ask(stream: &mut TcpStream) -> Outcome {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(patience())).unwrap();
     let mut text = [0; 64];
     match stream.write_all(b"?").and_then(|()| patiently(|| stream.read(&mut text))) {
         Ok(0) => Outcome::Silence,
@@ -286,7 +293,7 @@ fn udp_socket_here(to: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
     let socket = UdpSocket::bind(any)?;
     socket.connect(to)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patience()))?;
     Ok(socket)
 }
 

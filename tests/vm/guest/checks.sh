@@ -1,6 +1,4 @@
-# All checks, on a cluster made here: IPVS first, then the same suite on nftables, then IPVS again.
-#
-# The second and third rounds change the engine of a cluster at work, and what the engine before left must be gone.
+# All checks: netd's own tests with real packets, and a live cluster, each on both engines.
 cd /guest || exit
 . ./network.sh
 . ./traffic.sh
@@ -8,55 +6,23 @@ cd /guest || exit
 . ./cluster.sh
 . ./ipvs.sh
 . ./suite.sh
+. ./live.sh
+. ./packets.sh
 
-# begin NAME DATAPLANE-OF-NODE-1 DATAPLANE-OF-NODE-2 ENGINE-OF-NODE-1 ENGINE-OF-NODE-2: a round, with all Services there.
-begin() {
-  engine=$1 state_shown=
-  start_netd node-1 "$2"
-  start_netd node-2 "$3"
-  api apply -f services.yaml >/dev/null || bad "objects are accepted" "" "see above"
-  local said='{range .items[*]}{.metadata.name} {.spec.podCIDR} {.metadata.annotations.minictl\.io/dataplane}{"\n"}{end}'
-  within 60 "the nodes say which engine serves them" \
-    "$(printf '%s\n' "node-1 10.244.1.0/24 $4" "node-2 10.244.2.0/24 $5")" api get nodes -o "jsonpath=$said"
-}
+# wanted PART: was this half of the checks, or all of them, asked for?
+wanted() { grep -qE "vm_part=($1|all)" /proc/cmdline; }
 
-traffic() {
-  cluster_addresses
-  a_client_keeps_its_pod
-  node_ports
-  refusals
-}
-
-engine="the cluster"
+# Tests and cluster can't be in each other's way: either makes its own namespaces, and one follows the other.
 # Bridge netfilter is what a machine with Docker has. Modules of IPVS are left for netd to load.
 modprobe br_netfilter
-make_network
-for pod in pod-a pod-b pod-c pod-d; do serve $pod 8080; done
-for node in node-1 node-2; do serve $node 22; done
-for host in client node-1 node-2 pod-a pod-b pod-c pod-d; do start_caller $host; done
-start_server
-api apply -f cluster.yaml >/dev/null || bad "nodes are accepted" "" "see above"
-
-begin IPVS auto ipvs "ipvs (kernel has ip_vs)" "ipvs (as asked)"
-# shellcheck disable=SC2086
-on node-1 ipvsadm $FOREIGN
-ipvs_is_complete
-traffic
-an_endpoint_goes
-a_service_goes
-stop_netds
-
-begin nftables nftables nftables "nftables (as asked)" "nftables (as asked)"
-ipvs_is_gone
-traffic
-an_endpoint_goes
-a_service_goes
-stop_netds
-
-begin "IPVS again" ipvs ipvs "ipvs (as asked)" "ipvs (as asked)"
-ipvs_is_complete
-spread pod-d tcp 10.96.0.20:80 pod-a pod-b pod-c
-stop_netds
+if wanted packets; then
+  # Tests at the same time would each want the same module first.
+  for module in sctp veth bridge dummy; do modprobe $module; done
+  real_packets ipvs
+  # All of it runs on nftables on any machine: here what is new of this kernel.
+  real_packets nftables matrix:: sctp::
+fi
+if wanted cluster; then live_cluster; fi
 
 echo "$failures checks failed"
 [ $failures = 0 ]
