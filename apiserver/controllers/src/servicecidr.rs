@@ -4,35 +4,33 @@
 //! Inputs: service CIDRs, IP addresses. Outputs: a service CIDR's finalizer and its `Ready`
 //! condition.
 //! Invariants: a range that is on its way out covers nothing, so that two that cover each other
-//! cannot both go; the finalizer goes 10 s after the deletion at the earliest, when the last
-//! Service that was given an address just before has long been heard of.
+//! cannot both go; the finalizer goes only after the server itself was asked for its addresses. It
+//! gives none of a range that is deleted, so that the answer stays true. (Upstream's allocators
+//! hear of a deletion by watches, and it waits ten seconds instead.)
 //! Deliberately not here: giving addresses out, which is part of writing a Service.
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::{self, Api};
 use crate::cache::Key;
 use crate::clock;
 use crate::controllers::{self, Context};
 use crate::event::{Occurrence, Severity};
-use crate::meta;
+use crate::meta::{self, Held};
 use crate::queue::Queue;
-use crate::view::View;
+use crate::view::{Kind, View};
 use crate::worker::Recheck;
 use crate::write::{Plan, Write};
 
 const COMPONENT: &str = "service-cidr-controller";
 /// Keeps a range until its addresses have another.
 const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
-/// Upstream's `deletionGracePeriod`.
-const GRACE: Duration = Duration::from_secs(10);
 const PARALLEL: usize = 5;
 /// The label by which addresses say who gave them out, and our API server's name in it.
 const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
@@ -89,7 +87,11 @@ fn register(view: &Arc<View>, queue: &Arc<Queue<String>>) {
 async fn reconcile(api: &Api, view: &View, name: &str) -> Result<Recheck, api::Error> {
     let Some(range) = view.service_cidrs.get(&Key::new("", name)) else { return Ok(None) };
     let (ranges, addresses) = (view.service_cidrs.all(), view.ip_addresses.all());
-    let outcome = api.run(plan(&range, &ranges, &addresses, clock::now())).await;
+    let step = plan(&range, &ranges, &addresses, clock::now());
+    if matches!(step, Step::Release) {
+        return release(api, &range, &ranges).await;
+    }
+    let outcome = api.run(Plan::of(step.into_write().into_iter().collect())).await;
     if let Err(error) = &outcome
         && error.is_news()
         && !meta::is_deleted(&*range)
@@ -101,30 +103,61 @@ async fn reconcile(api: &Api, view: &View, name: &str) -> Result<Recheck, api::E
     outcome
 }
 
-/// One write at a time: each brings us back with the version that the next one needs.
+/// Lets the range go, unless the server knows of an address that we have not heard of.
+async fn release(
+    api: &Api,
+    range: &ServiceCIDR,
+    ranges: &[Arc<ServiceCIDR>],
+) -> Result<Recheck, api::Error> {
+    let addresses = api.list_metadata(&IPAddress::resource(), "").await?;
+    if addresses.iter().any(|address| is_orphaned(address, range, ranges)) {
+        // The watch tells of it any moment, and that brings us back.
+        return Ok(None);
+    }
+    api.execute(Write::update(released(range))).await.map(|_| None)
+}
+
+/// What a range needs next.
+#[derive(Debug, PartialEq)]
+enum Step {
+    /// Nothing.
+    Rest,
+    /// This. It brings us back with the version that the next write needs.
+    Write(Write),
+    /// To be let go.
+    Release,
+}
+
+impl Step {
+    fn into_write(self) -> Option<Write> {
+        match self {
+            Self::Write(write) => Some(write),
+            Self::Rest | Self::Release => None,
+        }
+    }
+}
+
 fn plan(
     range: &ServiceCIDR,
     ranges: &[Arc<ServiceCIDR>],
     addresses: &[Arc<IPAddress>],
     now: Timestamp,
-) -> Plan {
-    let Some(Time(deleted)) = &range.metadata.deletion_timestamp else {
-        let write = protect(range).or_else(|| condition(range, "True", "", IS_READY, now));
-        return Plan::of(write.into_iter().collect());
+) -> Step {
+    let held = meta::has_finalizer(&range.metadata, FINALIZER);
+    let write = match meta::is_deleted(range) {
+        false if !held => Some(Write::update(protected(range))),
+        false => condition(range, "True", "", IS_READY, now),
+        true if !held => None,
+        true if addresses.iter().any(|address| is_orphaned(&**address, range, ranges)) => {
+            condition(range, "False", "Terminating", IS_USED, now)
+        }
+        true => return Step::Release,
     };
-    if addresses.iter().any(|address| is_orphaned(address, range, ranges)) {
-        let write = condition(range, "False", "Terminating", IS_USED, now);
-        return Plan::of(write.into_iter().collect());
-    }
-    let waited = Duration::try_from(now.duration_since(*deleted)).unwrap_or_default();
-    if waited < GRACE {
-        return Plan { writes: Vec::new(), recheck: Some(GRACE - waited) };
-    }
-    Plan::of(release(range).into_iter().collect())
+    write.map_or(Step::Rest, Step::Write)
 }
 
 /// Whether the address would have no range without this one.
-fn is_orphaned(address: &IPAddress, range: &ServiceCIDR, ranges: &[Arc<ServiceCIDR>]) -> bool {
+fn is_orphaned(address: &impl Held, range: &ServiceCIDR, ranges: &[Arc<ServiceCIDR>]) -> bool {
     if meta::label(address, MANAGED_BY) != Some(ALLOCATOR) {
         return false;
     }
@@ -140,22 +173,18 @@ fn prefixes(range: &ServiceCIDR) -> impl Iterator<Item = IpNet> {
     all.filter_map(|prefix| prefix.parse().ok())
 }
 
-fn protect(range: &ServiceCIDR) -> Option<Write> {
-    if meta::has_finalizer(&range.metadata, FINALIZER) {
-        return None;
-    }
+fn protected(range: &ServiceCIDR) -> ServiceCIDR {
     let mut updated = range.clone();
     updated.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
-    Some(Write::update(updated))
+    updated
 }
 
-fn release(range: &ServiceCIDR) -> Option<Write> {
-    if !meta::has_finalizer(&range.metadata, FINALIZER) {
-        return None;
-    }
+fn released(range: &ServiceCIDR) -> ServiceCIDR {
     let mut updated = range.clone();
-    updated.metadata.finalizers.iter_mut().for_each(|all| all.retain(|held| held != FINALIZER));
-    Some(Write::update(updated))
+    if let Some(finalizers) = &mut updated.metadata.finalizers {
+        finalizers.retain(|held| held != FINALIZER);
+    }
+    updated
 }
 
 /// The write that gives the range this `Ready` condition, unless it has it.

@@ -21,6 +21,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Nothing here takes a hundredth of this, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
 struct Cluster {
     client: Client,
     _dir: tempfile::TempDir,
@@ -39,8 +41,8 @@ impl Cluster {
             pki: authority.server_identity(&["127.0.0.1".into()]).unwrap(),
             listeners: vec![TcpListener::bind("127.0.0.1:0").unwrap()],
             advertise: "192.168.56.70:6443".parse().unwrap(),
-            service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
-            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            service_cidrs: nets(["10.96.0.0/12", "fd00:10:96::/112"]),
+            cluster_cidrs: nets(["10.244.0.0/16", "fd00:10:244::/56"]),
             node_cidr_prefix: 24,
             node_cidr_prefix_v6: 64,
             node_ports: 30000..=32767,
@@ -104,7 +106,10 @@ impl Cluster {
             let status = json!({ "status": {
                 "phase": "Running",
                 "podIP": format!("10.244.1.{}", number + 2),
-                "podIPs": [{ "ip": format!("10.244.1.{}", number + 2) }],
+                "podIPs": [
+                    { "ip": format!("10.244.1.{}", number + 2) },
+                    { "ip": format!("fd00:10:244:1::{:x}", number + 2) },
+                ],
                 "conditions": [{
                     "type": "Ready", "status": "True",
                     "lastTransitionTime": "2026-01-01T00:00:00Z",
@@ -126,6 +131,27 @@ impl Cluster {
         }
     }
 
+    async fn slices(&self, service: &str) -> Vec<EndpointSlice> {
+        let params = ListParams::default().labels(&format!("{SERVICE_NAME}={service}"));
+        self.api::<EndpointSlice>("default").list(&params).await.unwrap().items
+    }
+
+    /// The ready addresses of a Service, in order.
+    async fn ready(&self, service: &str) -> Vec<String> {
+        let slices = self.slices(service).await.into_iter();
+        let endpoints = slices.flat_map(|slice| slice.endpoints.unwrap_or_default());
+        let ready = endpoints.filter(|e| e.conditions.as_ref().and_then(|c| c.ready) == Some(true));
+        let mut all: Vec<String> = ready.flat_map(|endpoint| endpoint.addresses).collect();
+        all.sort();
+        all
+    }
+
+    /// A merge patch of a Service.
+    async fn change_service(&self, name: &str, change: Value) {
+        let (api, params) = (self.api::<Service>("default"), PatchParams::default());
+        api.patch(name, &params, &Patch::Merge(change)).await.unwrap();
+    }
+
     async fn eventually<F>(&self, what: &str, mut holds: F)
     where
         F: AsyncFnMut(&Self) -> bool,
@@ -141,6 +167,10 @@ impl Cluster {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+fn nets(all: [&str; 2]) -> Vec<ipnet::IpNet> {
+    all.map(|net| net.parse().unwrap()).to_vec()
 }
 
 fn stored() -> Vec<ResourceId> {
@@ -312,4 +342,191 @@ async fn a_pod_that_fits_nowhere_says_why() {
             events.unwrap().items.iter().any(|e| e.reason.as_deref() == Some("FailedScheduling"))
         })
         .await;
+}
+
+fn service(name: &str, spec: Value) -> Value {
+    json!({ "metadata": { "name": name }, "spec": spec })
+}
+
+/// A cluster in which as many pods of the Deployment `web` run.
+async fn with_web(replicas: i32) -> Cluster {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployment>("default", web(replicas)).await;
+    cluster
+        .eventually("all pods are bound", async |cluster| {
+            let pods = cluster.pods("default").await;
+            pods.len() == usize::try_from(replicas).unwrap() && pods.iter().all(is_bound)
+        })
+        .await;
+    cluster.start_pods("default").await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_of_both_families_has_slices_of_both() {
+    let cluster = with_web(2).await;
+    let spec = json!({
+        "selector": { "app": "web" }, "ports": [{ "port": 80 }],
+        "ipFamilyPolicy": "RequireDualStack", "trafficDistribution": "PreferSameNode",
+    });
+    cluster.create::<Service>("default", service("web", spec)).await;
+    cluster
+        .eventually("four addresses", async |cluster| cluster.ready("web").await.len() == 4)
+        .await;
+    let mut families: Vec<String> =
+        cluster.slices("web").await.into_iter().map(|slice| slice.address_type).collect();
+    families.sort();
+    assert_eq!(families, ["IPv4", "IPv6"]);
+    let slices = cluster.slices("web").await;
+    let endpoint = &slices[0].endpoints.as_ref().unwrap()[0];
+    let for_nodes = endpoint.hints.as_ref().unwrap().for_nodes.as_ref().unwrap();
+    assert_eq!(Some(&for_nodes[0].name), endpoint.node_name.as_ref());
+    let single = json!({ "spec": { "ipFamilyPolicy": "SingleStack" } });
+    cluster.change_service("web", single).await;
+    cluster
+        .eventually("two addresses", async |cluster| {
+            let slices = cluster.slices("web").await;
+            slices.len() == 1 && slices[0].address_type == "IPv4"
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_by_hand_serve_until_a_selector_comes_and_again_when_it_went() {
+    let cluster = with_web(1).await;
+    cluster
+        .create::<Service>("default", service("outside", json!({ "ports": [{ "port": 80 }] })))
+        .await;
+    let subsets = json!([{
+        "addresses": [{ "ip": "11.11.11.11" }, { "ip": "fd00:11::11" }],
+        "notReadyAddresses": [{ "ip": "22.22.22.22" }],
+        "ports": [{ "port": 80 }],
+    }]);
+    let by_hand = json!({ "metadata": { "name": "outside" }, "subsets": subsets });
+    cluster.create::<Endpoints>("default", by_hand).await;
+    let serves = async |cluster: &Cluster, wanted: &[&str]| {
+        let what = format!("{wanted:?} serve");
+        cluster.eventually(&what, async |cluster| cluster.ready("outside").await == wanted).await;
+    };
+    serves(&cluster, &["11.11.11.11", "fd00:11::11"]).await;
+
+    let pods = ["10.244.1.2"];
+    cluster.change_service("outside", json!({ "spec": { "selector": { "app": "web" } } })).await;
+    serves(&cluster, &pods).await;
+    let api = cluster.api::<Endpoints>("default");
+    cluster
+        .eventually("the Endpoints are replaced", async |_| {
+            let subsets = api.get("outside").await.unwrap().subsets.unwrap();
+            subsets[0].addresses.as_ref().unwrap()[0].ip == pods[0]
+        })
+        .await;
+    let replaced = api.get("outside").await.unwrap();
+
+    cluster.change_service("outside", json!({ "spec": { "selector": null } })).await;
+    cluster
+        .eventually("the Endpoints are mirrored, and they alone", async |cluster| {
+            let slices = cluster.slices("outside").await;
+            slices.len() == 1
+                && slices[0].labels()["endpointslice.kubernetes.io/managed-by"]
+                    == "endpointslicemirroring-controller.k8s.io"
+        })
+        .await;
+    assert_eq!(cluster.ready("outside").await, pods);
+    assert_eq!(api.get("outside").await.unwrap(), replaced, "as they were last written");
+
+    let change = json!({ "subsets": subsets });
+    api.patch("outside", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+    serves(&cluster, &["11.11.11.11", "fd00:11::11"]).await;
+    api.delete("outside", &DeleteParams::default()).await.unwrap();
+    serves(&cluster, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_becomes_another_name_gives_its_endpoints_up_and_gets_them_back() {
+    let cluster = with_web(1).await;
+    let spec = json!({ "selector": { "app": "web" }, "ports": [{ "port": 80 }] });
+    cluster.create::<Service>("default", service("web", spec)).await;
+    let serves = async |cluster: &Cluster, number: usize| {
+        cluster
+            .eventually("as many serve", async |cluster| {
+                let endpoints = cluster.api::<Endpoints>("default").get_opt("web").await.unwrap();
+                cluster.ready("web").await.len() == number && endpoints.is_some() == (number > 0)
+            })
+            .await;
+    };
+    serves(&cluster, 1).await;
+    let other = json!({ "spec": { "type": "ExternalName", "externalName": "api.example.com" } });
+    cluster.change_service("web", other).await;
+    serves(&cluster, 0).await;
+    assert!(cluster.slices("web").await.is_empty());
+    let back = json!({ "spec": { "type": "ClusterIP", "externalName": null } });
+    cluster.change_service("web", back).await;
+    serves(&cluster, 1).await;
+}
+
+/// Upstream collects changes of endpoints for a while; here a pod that is to go is out of the way
+/// of new connections before its containers hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_to_go_is_no_longer_ready_within_moments() {
+    let cluster = with_web(10).await;
+    let spec = json!({ "selector": { "app": "web" }, "ports": [{ "port": 80 }] });
+    cluster.create::<Service>("default", service("web", spec)).await;
+    cluster.eventually("all serve", async |cluster| cluster.ready("web").await.len() == 10).await;
+    let slice = cluster.slices("web").await[0].name_any();
+    let slices = cluster.api::<EndpointSlice>("default");
+    let pods = cluster.pods("default").await;
+    let mut delays = Vec::new();
+    for pod in &pods {
+        let uid = pod.uid();
+        let is_going = |slice: &EndpointSlice| {
+            let mut endpoints = slice.endpoints.iter().flatten();
+            let of_pod = endpoints.find(|e| e.target_ref.as_ref().unwrap().uid == uid).unwrap();
+            of_pod.conditions.as_ref().unwrap().terminating == Some(true)
+        };
+        let params = DeleteParams::default();
+        cluster.api::<Pod>("default").delete(&pod.name_any(), &params).await.unwrap();
+        let deleted = Instant::now();
+        while !is_going(&slices.get(&slice).await.unwrap()) {
+            assert!(deleted.elapsed() < PATIENCE, "never: {delays:?}");
+        }
+        delays.push(deleted.elapsed());
+    }
+    delays.sort();
+    assert!(delays[delays.len() / 2] < Duration::from_millis(100), "too late: {delays:?}");
+    let conditions = slices.get(&slice).await.unwrap().endpoints.unwrap();
+    let serving = |e: &k8s_openapi::api::discovery::v1::Endpoint| {
+        e.conditions.as_ref().and_then(|conditions| conditions.serving)
+    };
+    assert!(conditions.iter().filter(|e| e.target_ref.is_some()).all(|e| {
+        let going = e.conditions.as_ref().unwrap().terminating == Some(true);
+        !going || serving(e) == Some(true)
+    }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_of_service_addresses_is_used_and_goes_with_its_last_service() {
+    use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+    let cluster = Cluster::start().await;
+    let ranges: Api<ServiceCIDR> = Api::all(cluster.client.clone());
+    let addresses: Api<IPAddress> = Api::all(cluster.client.clone());
+    let range = json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["10.200.0.0/24"] } });
+    let range: ServiceCIDR = serde_json::from_value(range).unwrap();
+    ranges.create(&PostParams::default(), &range).await.unwrap();
+    let state = async |name: &str| {
+        let status = ranges.get_opt(name).await.unwrap()?.status?;
+        status.conditions?.into_iter().find(|c| c.type_ == "Ready").map(|c| c.status)
+    };
+    cluster
+        .eventually("both are ready", async |_| {
+            state("kubernetes").await.as_deref() == Some("True")
+                && state("more").await.as_deref() == Some("True")
+        })
+        .await;
+    let spec = json!({ "ports": [{ "port": 80 }], "clusterIP": "10.200.0.7" });
+    cluster.create::<Service>("default", service("web", spec)).await;
+    assert!(addresses.get_opt("10.200.0.7").await.unwrap().is_some());
+    ranges.delete("more", &DeleteParams::default()).await.unwrap();
+    cluster.eventually("it waits", async |_| state("more").await.as_deref() == Some("False")).await;
+    cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
+    cluster.eventually("it goes", async |_| ranges.get_opt("more").await.unwrap().is_none()).await;
 }

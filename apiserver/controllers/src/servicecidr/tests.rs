@@ -1,5 +1,6 @@
 //! When a range may be used and when it may go.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
@@ -33,13 +34,13 @@ fn address(ip: &str) -> Arc<IPAddress> {
     Arc::new(serde_json::from_value(address).unwrap())
 }
 
-/// The one write of a plan, as the range that it makes.
-fn written(plan: &Plan) -> &ServiceCIDR {
-    match plan.writes.as_slice() {
-        [
+/// The range that a step writes.
+fn written(step: &Step) -> &ServiceCIDR {
+    match step {
+        Step::Write(
             Write::Update(Object::ServiceCIDR(range))
             | Write::UpdateStatus(Object::ServiceCIDR(range)),
-        ] => range,
+        ) => range,
         other => panic!("{other:?}"),
     }
 }
@@ -56,17 +57,17 @@ fn a_new_range_is_protected_first_then_ready_then_left_alone() {
     assert_eq!(protected.metadata.finalizers.as_ref().unwrap(), &[FINALIZER]);
     let done = written(&plan(&protected, &[], &[], at(0))).clone();
     assert_eq!(ready(&done), ("True", "", IS_READY));
-    assert_eq!(plan(&done, &[], &[], at(9)), Plan::default());
+    assert_eq!(plan(&done, &[], &[], at(9)), Step::Rest);
 }
 
 #[test]
-fn a_range_goes_when_nothing_of_it_is_used_but_not_at_once() {
+fn a_range_goes_when_nothing_of_it_is_used() {
     let empty = going("more", &["10.200.0.0/24", "fd00:200::/112"]);
     let others = [address("10.96.0.1"), address("fd00:96::1")];
-    let waits = plan(&empty, std::slice::from_ref(&empty), &others, at(104));
-    assert_eq!(waits, Plan { writes: vec![], recheck: Some(Duration::from_secs(6)) });
-    let goes = plan(&empty, std::slice::from_ref(&empty), &others, at(110));
-    assert_eq!(written(&goes).metadata.finalizers.as_deref(), Some(&[][..]));
+    assert_eq!(plan(&empty, std::slice::from_ref(&empty), &others, at(104)), Step::Release);
+    let gone = Arc::new(released(&empty));
+    assert_eq!(gone.metadata.finalizers.as_deref(), Some(&[][..]));
+    assert_eq!(plan(&gone, std::slice::from_ref(&gone), &others, at(104)), Step::Rest);
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn a_used_range_waits_until_its_addresses_have_another() {
     let covers_too = going("twin", &["10.200.0.0/16"]);
     assert_eq!(ready(written(&with(&[covers_too]))).0, "False", "the twin is going as well");
     let wider = range("wider", &["10.200.0.0/16"], |_| {});
-    assert!(written(&with(&[wider])).metadata.finalizers.as_ref().unwrap().is_empty());
+    assert_eq!(with(&[wider]), Step::Release);
 }
 
 #[test]
@@ -92,8 +93,8 @@ fn an_address_that_somebody_else_keeps_holds_nothing_up() {
     let range = going("more", &["10.200.0.0/24"]);
     let mut strange = (*address("10.200.0.7")).clone();
     strange.metadata.labels = None;
-    let goes = plan(&range, std::slice::from_ref(&range), &[Arc::new(strange)], at(200));
-    assert!(written(&goes).metadata.finalizers.as_ref().unwrap().is_empty());
+    let step = plan(&range, std::slice::from_ref(&range), &[Arc::new(strange)], at(200));
+    assert_eq!(step, Step::Release);
 }
 
 #[test]
