@@ -3,28 +3,39 @@
 //! Blocking and free of Kubernetes: takes snapshots, asks `netmodel` for plans, and has
 //! [`crate::kernel`] make the changes. Guarantees: a change of some Services costs no more than
 //! those Services; a full look compares with what the kernel really has; nothing is written when
-//! nothing differs; a failed step is reported, and makes the next look a full one.
+//! nothing differs; a step that failed for one Service fails for no other, and any other failure
+//! makes the next look a full one.
 
-use std::collections::BTreeSet;
+mod audit;
+mod cleanup;
+mod inspect;
+mod machine;
+mod memory;
+mod servers;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
-use netmodel::address::{Family, Frontend, Protocol};
-use netmodel::conntrack::{is_stale, is_stale_affinity};
-use netmodel::dataplane::Dataplane;
-use netmodel::inspect::Inspection;
-use netmodel::ipvs::{self, Servers};
-use netmodel::nft::{self, Engine, Item, Layout};
-use netmodel::problem::Problem;
-use netmodel::repair::Repair;
-use netmodel::route::{RouteOp, Routes, desired_routes, diff_routes};
+use netmodel::address::{Frontend, Protocol};
+use netmodel::conntrack::is_stale_affinity;
+use netmodel::dataplane::{Dataplane, Touched};
+use netmodel::ipvs;
+use netmodel::nft::{self, Engine, Layout};
+use netmodel::problem::{Cause, Problem};
+use netmodel::repair::{Repair, summary};
+use netmodel::route::Routes;
 use netmodel::snapshot::{ServiceName, Snapshot};
 
+use self::memory::Lost;
+use self::servers::Balancer;
+use self::table::{Subject, TableSide};
 use crate::kernel::conntrack::Tracker;
-use crate::kernel::nft::Table;
 use crate::kernel::route::Network;
-use crate::kernel::{OpError, failed, ipvs as ipvs_kernel, sysctl};
-use crate::settings;
+use crate::kernel::{OpError, sysctl};
+use crate::settings::Setting;
+
+pub use cleanup::clean_up;
 
 /// The link that holds virtual addresses in IPVS mode.
 pub const VIP_LINK: &str = "mini-ipvs0";
@@ -49,7 +60,7 @@ pub struct Report {
     pub forgotten: usize,
     /// What another hand had changed and was put back.
     pub repaired: Vec<Repair>,
-    /// Steps that failed.
+    /// Steps that failed. Those that concern one Service are among [`Executor::problems`], too.
     pub failures: Vec<OpError>,
 }
 
@@ -68,27 +79,18 @@ impl Report {
 pub struct Executor {
     engine: Engine,
     plane: Dataplane,
-    /// The layout that the table is known to have; none when the kernel must be looked at.
+    /// The layout that the kernel is known to have; none when it must be looked at.
     layout: Option<Layout>,
     table: TableSide,
-    ipvs: Option<IpvsSide>,
+    /// There with IPVS, and after it while its connections drain.
+    balancer: Option<Balancer>,
     network: Network,
     tracker: Tracker,
-}
-
-#[derive(Debug)]
-struct TableSide {
-    kernel: Table,
-    known: Option<nft::State>,
-}
-
-#[derive(Debug)]
-struct IpvsSide {
-    kernel: ipvs_kernel::Ipvs,
-    servers: Servers,
-    addresses: BTreeSet<IpAddr>,
-    /// Destinations without connections, as of the last full look.
-    idle: ipvs_kernel::Idle,
+    /// The routes and settings as they were left.
+    routes: Routes,
+    settings: Vec<Setting>,
+    /// What the kernel refused, by frontend.
+    refused: BTreeMap<Frontend, Cause>,
 }
 
 impl Executor {
@@ -97,15 +99,21 @@ impl Executor {
     /// # Errors
     /// When a socket can't be opened, or `engine` is IPVS and the kernel has none.
     pub fn open(engine: Engine) -> Result<Self, OpError> {
-        let ipvs = IpvsSide::open(engine)?;
+        let balancer = match engine {
+            Engine::Nftables => None,
+            Engine::Ipvs => Some(Balancer::open()?),
+        };
         Ok(Self {
             engine,
-            plane: Dataplane::default(),
+            plane: Dataplane::lacking(missing_protocols()),
             layout: None,
-            table: TableSide { kernel: Table::open()?, known: None },
-            ipvs,
+            table: TableSide::open()?,
+            balancer,
             network: Network::open()?,
             tracker: Tracker::open()?,
+            routes: Routes::new(),
+            settings: Vec::new(),
+            refused: BTreeMap::new(),
         })
     }
 
@@ -130,46 +138,31 @@ impl Executor {
         if engine == self.engine {
             return Ok(());
         }
-        let ipvs = IpvsSide::open(engine)?;
+        if engine == Engine::Ipvs && self.balancer.is_none() {
+            self.balancer = Some(Balancer::open()?);
+        }
         self.engine = engine;
-        self.ipvs = ipvs;
         self.layout = None;
         Ok(())
     }
 
-    /// Looks, cheaply, for what the kernel sends no notice of (IPVS, settings of links), and puts
-    /// back what another hand changed. To be called twice a second.
-    pub fn audit(&mut self, snapshot: &Snapshot) -> Report {
-        let Some(layout) = self.layout.clone() else { return Report::default() };
-        let mut report = Report::default();
-        self.settings(&layout, &mut report);
-        let _ = snapshot;
-        report
-    }
-
-    /// What is programmed, what differs from what should be, and what is not ours. Reads the
-    /// kernel, changes nothing.
-    ///
-    /// # Errors
-    /// When the kernel can't be read.
-    pub fn inspect(&mut self, snapshot: &Snapshot) -> Result<Inspection, OpError> {
-        let _ = snapshot;
-        Ok(Inspection {
-            engine: self.engine,
-            kernel: sysctl::get("kernel.osrelease").unwrap_or_default(),
-            settings: Vec::new(),
-            vip_link: None,
-            rows: Vec::new(),
-            differences: Vec::new(),
-            foreign: Vec::new(),
-            problems: self.problems(),
-        })
-    }
-
-    /// What can't be honoured of the Services as last seen.
+    /// What can't be honoured of the Services as last seen, by Service.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.plane.problems()
+        let mut out = self.plane.problems();
+        if self.engine == Engine::Nftables {
+            out.retain(|problem| !matches!(problem.cause, Cause::UnknownScheduler { .. }));
+        } else if let Some(balancer) = &self.balancer {
+            out.extend(balancer.problems(&self.plane));
+        }
+        for (frontend, cause) in &self.refused {
+            if let Some(service) = self.plane.get(frontend) {
+                out.push(Problem { owner: service.owner.clone(), cause: cause.clone() });
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+        out
     }
 
     /// The netlink port by which notifications of own changes to the table are known.
@@ -179,31 +172,31 @@ impl Executor {
 
     /// Brings the kernel to the snapshot.
     pub fn sync(&mut self, snapshot: &Snapshot, changes: Changes<'_>) -> Report {
-        let layout = Layout::of(snapshot, self.engine);
+        let layout = self.layout_of(snapshot);
         let mut report = Report::default();
+        let unchanged = self.layout.as_ref() == Some(&layout) && self.table.known.is_some();
         let lost = match changes {
-            Changes::Services(names) if self.layout.as_ref() == Some(&layout) => {
+            Changes::Services(names) if unchanged => {
                 self.sync_services(snapshot, names, &layout, &mut report)
             }
-            Changes::Network
-                if self.layout.as_ref() == Some(&layout) && self.addresses_are_whole() =>
-            {
-                self.settings(&layout, &mut report);
+            Changes::Network if unchanged && self.addresses_are_whole() => {
+                self.sync_settings(&layout, &mut report);
                 self.sync_routes(snapshot, &mut report);
                 Lost::default()
             }
-            _ => self.sync_all(snapshot, layout, &mut report),
+            _ => self.sync_all(snapshot, layout, unchanged, &mut report),
         };
-        if !lost.udp.is_empty() {
-            self.forget_flows(&lost.udp, &mut report);
-        }
-        if lost.sticky {
-            self.forget_affinities(&mut report);
-        }
-        if !report.failures.is_empty() {
-            self.layout = None;
-        }
+        self.forget(&lost, &mut report);
+        report.repaired = summary(std::mem::take(&mut report.repaired));
         report
+    }
+
+    fn layout_of(&self, snapshot: &Snapshot) -> Layout {
+        let mut layout = Layout::of(snapshot, self.engine);
+        if let Some(balancer) = &self.balancer {
+            layout.schedulers.missing.clone_from(&balancer.schedulers.missing);
+        }
+        layout
     }
 
     fn sync_services(
@@ -214,29 +207,56 @@ impl Executor {
         report: &mut Report,
     ) -> Lost {
         let touched = self.plane.refresh(snapshot, names);
-        let Some(known) = &self.table.known else { return Lost::default() };
-        let table_ops = nft::plan(layout, known, &self.plane, &touched);
-        let server_ops = match &self.ipvs {
+        let ops = match &self.balancer {
             None => Vec::new(),
-            Some(side) => {
-                let have = ipvs::observed_of_touched(&side.servers, &side.addresses, &touched);
-                let want = ipvs::desired_of_touched(layout, &self.plane, &touched);
-                ipvs::diff((&have.0, &have.1), (&want.0, &want.1))
-            }
+            Some(balancer) => ipvs::plan(layout, &self.plane, &balancer.have, Some(&touched)),
         };
-        let lost = Lost::by(&table_ops, &server_ops, &known.elements);
-        self.execute(table_ops, &server_ops, None, report);
+        self.change(layout, &touched, &ops, report)
+    }
+
+    /// Makes changes of servers and addresses, and those of the table that go with them and with a
+    /// change of the plane.
+    fn change(
+        &mut self,
+        layout: &Layout,
+        touched: &Touched,
+        server_ops: &[ipvs::Op],
+        report: &mut Report,
+    ) -> Lost {
+        let Some(known) = &self.table.known else { return Lost::default() };
+        let addresses: BTreeSet<IpAddr> = touched.frontends.iter().map(|f| f.addr).collect();
+        let draining = self.balancer.as_ref().map_or_else(BTreeSet::new, |balancer| {
+            balancer.have.draining_after(server_ops, addresses, &self.plane)
+        });
+        let table_ops = nft::plan(layout, known, &self.plane, touched, &draining);
+        let lost = Lost::by(&table_ops, server_ops, &known.elements);
+        self.refused.retain(|frontend, _| !touched.frontends.contains(frontend));
+        let (before, after) = match self.balancer {
+            None => (table_ops, Vec::new()),
+            Some(_) => ipvs::phases(table_ops),
+        };
+        self.write_table(&before, report);
+        self.write_servers(server_ops, report);
+        self.write_table(&after, report);
         lost
     }
 
-    fn sync_all(&mut self, snapshot: &Snapshot, layout: Layout, report: &mut Report) -> Lost {
+    fn sync_all(
+        &mut self,
+        snapshot: &Snapshot,
+        layout: Layout,
+        unchanged: bool,
+        report: &mut Report,
+    ) -> Lost {
         let is_udp = |f: &Frontend| f.protocol == Protocol::Udp;
         let mut udp: BTreeSet<Frontend> =
             self.plane.iter().map(|(f, _)| *f).filter(is_udp).collect();
-        self.plane = Dataplane::of(snapshot);
+        self.plane = self.plane.anew(snapshot);
         udp.extend(self.plane.iter().map(|(f, _)| *f).filter(is_udp));
-        self.settings(&layout, report);
-        if let Err(error) = self.sync_kernel(snapshot, &layout, report) {
+        self.refused.clear();
+        self.sync_settings(&layout, report);
+        if let Err(error) = self.sync_kernel(snapshot, &layout, unchanged, report) {
+            self.table.known = None;
             report.failures.push(error);
         }
         self.sync_routes(snapshot, report);
@@ -246,270 +266,162 @@ impl Executor {
     }
 
     fn addresses_are_whole(&mut self) -> bool {
-        let Some(side) = &self.ipvs else { return true };
-        self.network.addresses(VIP_LINK).is_ok_and(|bound| bound == side.addresses)
+        let Some(balancer) = &self.balancer else { return true };
+        self.network.addresses(VIP_LINK).is_ok_and(|bound| bound == balancer.have.addresses)
     }
 
-    fn settings(&mut self, layout: &Layout, report: &mut Report) {
-        let alone = match self.network.bridges() {
-            Ok(bridges) => bridges.iter().all(|name| **name == *layout.bridge),
-            Err(error) => return report.failures.push(error),
-        };
-        for (name, value) in settings::wanted(layout, alone) {
-            match sysctl::set(&name, value) {
-                Ok(changed) => report.writes += usize::from(changed),
-                Err(error) => report.failures.push(error),
-            }
-        }
-    }
-
+    /// Compares everything with the kernel. `unchanged` when what differs from what was left is
+    /// another hand's doing.
     fn sync_kernel(
         &mut self,
         snapshot: &Snapshot,
         layout: &Layout,
+        unchanged: bool,
         report: &mut Report,
     ) -> Result<(), OpError> {
-        let node_ports = &snapshot.settings.node_ports;
-        let (desired, want) = match &mut self.ipvs {
-            None => {
-                // What IPVS left behind when it was the engine.
-                if self.network.has_link(VIP_LINK) {
-                    clean_servers(node_ports, &mut report.failures)?;
-                }
-                (nft::State::desired(layout, &self.plane), None)
-            }
-            Some(side) => {
-                let state = ipvs::State::desired(layout, &self.plane);
-                self.network.ensure_address_link(VIP_LINK)?;
-                side.addresses = self.network.addresses(VIP_LINK)?;
-                (side.servers, side.idle) = side.kernel.servers()?;
-                let (addresses, plane) = (&side.addresses, &self.plane);
-                side.servers.retain(|f, _| ipvs::is_ours(f, addresses, node_ports, plane));
-                (state.table, Some((state.servers, state.addresses)))
-            }
-        };
+        let server_ops = self.plan_servers(snapshot, layout, unchanged, report)?;
+        let draining = self.balancer.as_ref().map_or_else(BTreeSet::new, |balancer| {
+            let bound = balancer.have.addresses.iter().copied();
+            balancer.have.draining_after(&server_ops, bound, &self.plane)
+        });
+        let desired = nft::State::desired(layout, &self.plane, &draining);
+        let left = self.table.known.take().filter(|_| unchanged);
         self.table.known = self.table.kernel.observe(&desired)?;
-        let table_ops = nft::diff(self.table.known.as_ref(), &desired);
-        let server_ops = match (&self.ipvs, &want) {
-            (Some(side), Some((servers, addresses))) => {
-                let mut ops = ipvs::diff((&side.servers, &side.addresses), (servers, addresses));
-                ops.extend(ipvs::sweep(&side.servers, &side.idle, servers));
-                ops
+        if let Some(left) = left {
+            let found = self.table.known.as_ref();
+            report.repaired.extend(nft::repairs::repairs(&left, found, &self.plane));
+        }
+        match &self.table.known {
+            Some(known) => {
+                let (before, after) = ipvs::phases(nft::diff(Some(known), &desired));
+                self.write_table(&before, report);
+                self.write_servers(&server_ops, report);
+                self.write_table(&after, report);
             }
-            _ => Vec::new(),
-        };
-        self.execute(table_ops, &server_ops, Some(&desired), report);
+            None => self.replace_table(layout, desired, &draining, &server_ops, report)?,
+        }
+        self.retire_balancer(report);
         Ok(())
     }
 
-    fn execute(
+    fn plan_servers(
         &mut self,
-        table_ops: Vec<nft::Op>,
-        server_ops: &[ipvs::Op],
-        desired: Option<&nft::State>,
+        snapshot: &Snapshot,
+        layout: &Layout,
+        unchanged: bool,
         report: &mut Report,
-    ) {
-        let Some(side) = &mut self.ipvs else {
-            return self.table.execute(&table_ops, desired, report);
-        };
-        let (before, after) = ipvs::phases(table_ops);
-        self.table.execute(&before, desired, report);
-        side.execute(&mut self.network, server_ops, report);
-        self.table.execute(&after, desired, report);
+    ) -> Result<Vec<ipvs::Op>, OpError> {
+        if self.balancer.is_none() && self.network.has_link(VIP_LINK) {
+            // What IPVS left when it was the engine. Without IPVS in the kernel, the link is all.
+            match Balancer::open() {
+                Ok(balancer) => self.balancer = Some(balancer),
+                Err(_) => self.network.delete_link(VIP_LINK)?,
+            }
+        }
+        let Some(balancer) = &mut self.balancer else { return Ok(Vec::new()) };
+        if layout.engine == Engine::Ipvs {
+            self.network.ensure_address_link(VIP_LINK)?;
+        }
+        let left = std::mem::take(&mut balancer.have);
+        let node_ports = &snapshot.settings.node_ports;
+        let idle = balancer.observe(&mut self.network, layout, node_ports, &self.plane)?;
+        if unchanged {
+            let repairs = ipvs::repairs::repairs(&left, &balancer.have, &self.plane);
+            report.repaired.extend(repairs);
+        }
+        let mut ops = ipvs::plan(layout, &self.plane, &balancer.have, None);
+        ops.extend(ipvs::sweep(layout, &self.plane, &balancer.have, &idle));
+        Ok(ops)
     }
 
-    fn sync_routes(&mut self, snapshot: &Snapshot, report: &mut Report) {
-        let bridge = &snapshot.settings.bridge;
-        let observed = match self.network.routes(bridge) {
-            Ok(routes) => routes,
-            Err(error) => return report.failures.push(error),
-        };
-        for op in diff_routes(&observed, &desired_routes(snapshot)) {
-            match self.network.change_route(&op, already_there(&observed, &op), bridge) {
-                Ok(()) => report.writes += 1,
-                Err(error) => report.failures.push(error),
+    /// Writes the table anew. Where the other engine's table serves, it does so until this one is
+    /// complete: before IPVS takes over, its servers and addresses are there, and the old table
+    /// closes those addresses' other ports; IPVS retires only when nobody new is sent to it.
+    fn replace_table(
+        &mut self,
+        layout: &Layout,
+        desired: nft::State,
+        draining: &BTreeSet<IpAddr>,
+        server_ops: &[ipvs::Op],
+        report: &mut Report,
+    ) -> Result<(), OpError> {
+        let plane = &self.plane;
+        let mut clients = self.table.kernel.clients()?;
+        clients.retain(|c| !is_stale_affinity(&c.frontend, &c.backend, plane));
+        if layout.engine == Engine::Ipvs {
+            let other = Layout { engine: Engine::Nftables, ..layout.clone() };
+            let serving = nft::State::desired(&other, plane, draining);
+            self.table.known = self.table.kernel.observe(&serving)?;
+            if let Some(known) = &self.table.known {
+                let ops = nft::diff(Some(known), &serving);
+                self.write_table(&ops, report);
+                self.write_servers(server_ops, report);
             }
+        }
+        let is_served = self.table.known.is_some();
+        let refused = self.table.replace(desired, &clients, report)?;
+        self.note_refused(refused, report);
+        if !is_served {
+            self.write_servers(server_ops, report);
+        }
+        Ok(())
+    }
+
+    /// After a switch to nftables: IPVS is done with when its last connection has ended.
+    fn retire_balancer(&mut self, report: &mut Report) {
+        let done = self.engine == Engine::Nftables
+            && self.balancer.as_ref().is_some_and(Balancer::is_empty);
+        if done {
+            report.failures.extend(self.network.delete_link(VIP_LINK).err());
+            self.balancer = None;
         }
     }
 
-    fn forget_flows(&mut self, frontends: &BTreeSet<Frontend>, report: &mut Report) {
-        for family in Family::ALL {
-            if !frontends.iter().any(|f| Family::of(f.addr) == family) {
-                continue;
-            }
-            let remembered = match self.tracker.udp_flows(family) {
-                Ok(flows) => flows,
-                Err(error) => return report.failures.push(error),
-            };
-            for one in remembered.iter().filter(|r| is_stale(&r.flow, &self.plane, frontends)) {
-                match self.tracker.forget(one) {
-                    Ok(()) => report.forgotten += 1,
-                    Err(error) => report.failures.push(error),
+    fn write_table(&mut self, ops: &[nft::Op], report: &mut Report) {
+        match self.table.execute(ops, report) {
+            Ok(refused) => self.note_refused(refused, report),
+            Err(error) => report.failures.push(error),
+        }
+    }
+
+    fn write_servers(&mut self, ops: &[ipvs::Op], report: &mut Report) {
+        let Some(balancer) = self.balancer.as_mut().filter(|_| !ops.is_empty()) else { return };
+        match balancer.execute(&mut self.network, ops, report) {
+            Ok(refused) => {
+                for (frontend, error) in refused {
+                    self.refused.extend(frontend.map(|f| (f, cause(&error))));
+                    report.failures.push(error);
                 }
             }
-        }
-    }
-}
-
-impl Executor {
-    fn forget_affinities(&mut self, report: &mut Report) {
-        let remembered = match self.table.kernel.affinities() {
-            Ok(remembered) => remembered,
-            Err(error) => return report.failures.push(error),
-        };
-        for one in &remembered {
-            let (Item::Client(_, frontend), nft::Value::Backend(backend)) = (one.0.item, &one.1)
-            else {
-                continue;
-            };
-            if is_stale_affinity(&frontend, backend, &self.plane) {
-                match self.table.kernel.forget(one) {
-                    Ok(()) => report.forgotten += 1,
-                    Err(error) => report.failures.push(error),
-                }
-            }
-        }
-    }
-}
-
-impl TableSide {
-    fn execute(&mut self, ops: &[nft::Op], desired: Option<&nft::State>, report: &mut Report) {
-        if ops.is_empty() {
-            return;
-        }
-        let replaces = ops.contains(&nft::Op::Replace);
-        let result = match desired {
-            Some(desired) if replaces => self.kernel.replace(desired),
-            _ => self.kernel.execute(ops),
-        };
-        match (result, desired) {
-            (Err(error), _) => {
-                self.known = None;
+            Err(error) => {
+                self.layout = None;
                 report.failures.push(error);
             }
-            (Ok(()), Some(desired)) if replaces => {
-                self.known = Some(desired.clone());
-                report.writes += 1;
-            }
-            (Ok(()), _) => {
-                if let Some(known) = &mut self.known {
-                    nft::apply(known, ops);
-                }
-                report.writes += ops.len();
-            }
+        }
+    }
+
+    fn note_refused(&mut self, refused: table::Refused, report: &mut Report) {
+        for (subject, error) in refused {
+            let frontends: Vec<Frontend> = match subject {
+                Subject::Frontend(frontend) => vec![frontend],
+                Subject::Address(addr) => self.plane.frontends_at(addr).collect(),
+                Subject::Chains => vec![],
+            };
+            self.refused.extend(frontends.into_iter().map(|f| (f, cause(&error))));
+            report.failures.push(error);
         }
     }
 }
 
-impl IpvsSide {
-    fn open(engine: Engine) -> Result<Option<Self>, OpError> {
-        Ok(match engine {
-            Engine::Nftables => None,
-            Engine::Ipvs => Some(Self {
-                kernel: ipvs_kernel::Ipvs::open().map_err(failed("find IPVS in the kernel"))?,
-                servers: Servers::new(),
-                addresses: BTreeSet::new(),
-                idle: ipvs_kernel::Idle::new(),
-            }),
-        })
-    }
-
-    fn execute(&mut self, network: &mut Network, ops: &[ipvs::Op], report: &mut Report) {
-        let failures_before = report.failures.len();
-        for op in ops {
-            if let ipvs::Op::Release(addr) = op {
-                report.failures.extend(network.release(VIP_LINK, *addr).err());
-            }
-        }
-        report.failures.extend(self.kernel.execute(ops));
-        for op in ops {
-            if let ipvs::Op::Bind(addr) = op {
-                report.failures.extend(network.bind(VIP_LINK, *addr).err());
-            }
-        }
-        // After a failure the next look reads everything anew, so a wrong guess here is harmless.
-        ipvs::apply(&mut self.servers, &mut self.addresses, ops);
-        report.writes += ops.len() - (report.failures.len() - failures_before).min(ops.len());
-    }
+fn cause(error: &OpError) -> Cause {
+    Cause::Kernel { step: error.op.clone(), error: error.source.to_string() }
 }
 
-fn already_there(observed: &Routes, op: &RouteOp) -> bool {
-    match op {
-        RouteOp::Set(net, _) | RouteOp::Delete(net) => observed.contains_key(net),
-    }
-}
-
-/// Where a plan takes something away, so that what clients were given before may be stale.
-#[derive(Debug, Default)]
-struct Lost {
-    /// UDP frontends.
-    udp: BTreeSet<Frontend>,
-    /// Any frontend whose clients keep their backends.
-    sticky: bool,
-}
-
-impl Lost {
-    fn by(table_ops: &[nft::Op], server_ops: &[ipvs::Op], before: &nft::Elements) -> Self {
-        let from_table = table_ops.iter().filter_map(|op| match op {
-            nft::Op::Delete(key, _) => match key.item {
-                Item::Frontend(f) | Item::Slot(f, _) => Some(f),
-                Item::Clients(..) | Item::Client(..) | Item::Address(_) => None,
-            },
-            _ => None,
-        });
-        let from_servers = server_ops.iter().filter_map(|op| match op {
-            ipvs::Op::DeleteServer(f) | ipvs::Op::DeleteDestination(f, _) => Some(*f),
-            ipvs::Op::SetDestination(f, _, 0) => Some(*f),
-            _ => None,
-        });
-        let all: BTreeSet<Frontend> = from_table.chain(from_servers).collect();
-        Self {
-            sticky: all.iter().any(|f| before.is_sticky(*f)),
-            udp: all.into_iter().filter(|f| f.protocol == Protocol::Udp).collect(),
-        }
-    }
-}
-
-/// Removes all that the data plane ever put into this network namespace, and nothing else.
-/// Returns the steps that failed; the others are done all the same.
-#[must_use]
-pub fn clean_up(bridge: &str, node_ports: &RangeInclusive<u16>) -> Vec<OpError> {
-    let mut failures = Vec::new();
-    failures.extend(clean_routes(bridge).unwrap_or_else(|error| vec![error]));
-    if let Err(error) = clean_servers(node_ports, &mut failures) {
-        failures.push(error);
-    }
-    failures.extend(Table::open().and_then(|mut table| table.delete()).err());
-    failures
-}
-
-fn clean_routes(bridge: &str) -> Result<Vec<OpError>, OpError> {
-    let mut network = Network::open()?;
-    let ours = network.routes(bridge)?;
-    let deleted =
-        ours.into_keys().map(|net| network.change_route(&RouteOp::Delete(net), true, bridge));
-    Ok(deleted.filter_map(Result::err).collect())
-}
-
-fn clean_servers(
-    node_ports: &RangeInclusive<u16>,
-    failures: &mut Vec<OpError>,
-) -> Result<(), OpError> {
-    let mut network = Network::open()?;
-    if !network.has_link(VIP_LINK) {
-        return Ok(());
-    }
-    let bound = network.addresses(VIP_LINK)?;
-    if let Ok(mut kernel) = ipvs_kernel::Ipvs::open() {
-        let nothing = Dataplane::default();
-        let ours: Vec<ipvs::Op> = kernel
-            .servers()?
-            .0
-            .into_keys()
-            .filter(|f| ipvs::is_ours(f, &bound, node_ports, &nothing))
-            .map(ipvs::Op::DeleteServer)
-            .collect();
-        failures.extend(kernel.execute(&ours));
-    }
-    network.delete_link(VIP_LINK)
+/// Protocols whose connections this kernel does not follow.
+fn missing_protocols() -> BTreeSet<Protocol> {
+    let sctp = "net.netfilter.nf_conntrack_sctp_timeout_established";
+    // Where conntrack is not loaded yet, nothing can be told: then the protocol counts as there.
+    let tcp = "net.netfilter.nf_conntrack_tcp_timeout_established";
+    let lacks_sctp = sysctl::exists(tcp) && !sysctl::exists(sctp);
+    lacks_sctp.then_some(Protocol::Sctp).into_iter().collect()
 }

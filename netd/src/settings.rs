@@ -39,16 +39,28 @@ pub fn restore_settings(before: &BTreeMap<String, String>) -> Vec<OpError> {
         .collect()
 }
 
+/// A setting that the data plane needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// Its name, as `sysctl` has it.
+    pub(crate) name: String,
+    pub(crate) value: &'static str,
+    pub(crate) why: &'static str,
+}
+
 /// Kernel settings without which nothing works, for what this node uses.
 ///
 /// `alone` says that no bridge but ours is in the namespace.
-pub(crate) fn wanted(layout: &Layout, alone: bool) -> Vec<(String, &'static str)> {
-    let mut out = vec![("net.ipv4.ip_forward".to_owned(), "1")];
+pub(crate) fn wanted(layout: &Layout, alone: bool) -> Vec<Setting> {
+    let setting = |name: String, value, why| Setting { name, value, why };
+    let mut out =
+        vec![setting("net.ipv4.ip_forward".to_owned(), "1", "pods' packets pass through")];
     // Two pods of one node talk through it although they are on one link, so the kernel would tell
     // them to talk directly. They can't, and the kernel counts such advice against the limit of
     // errors it sends to a pod: refusals would get lost. Either setting alone leaves it on.
     for link in ["all", &*layout.bridge] {
-        out.push((format!("net.ipv4.conf.{link}.send_redirects"), "0"));
+        let name = format!("net.ipv4.conf.{link}.send_redirects");
+        out.push(setting(name, "0", "pods of one node talk through it, though on one link"));
     }
     // With bridge netfilter, a packet from one pod to another by way of a Service is turned round
     // inside the bridge, past the isolation of its ports, and not at all when both pods are one.
@@ -56,29 +68,35 @@ pub(crate) fn wanted(layout: &Layout, alone: bool) -> Vec<(String, &'static str)
     // none; where there are, pods' ports must not be isolated, and must be in hairpin mode.
     if alone {
         for kind in ["iptables", "ip6tables"] {
-            out.push((format!("net.bridge.bridge-nf-call-{kind}"), "0"));
+            let name = format!("net.bridge.bridge-nf-call-{kind}");
+            out.push(setting(name, "0", "packets between pods are routed, not bridged"));
         }
     }
     // Forwarding IPv6 also means to ignore router advertisements: only where pods have IPv6.
     if layout.pod_cidrs.iter().any(|net| Family::of(net.addr()) == Family::V6) {
-        out.push(("net.ipv6.conf.all.forwarding".to_owned(), "1"));
+        let name = "net.ipv6.conf.all.forwarding".to_owned();
+        out.push(setting(name, "1", "pods' packets pass through"));
     }
     if layout.engine == Engine::Ipvs {
-        for (name, value) in [
-            // Without it, masquerading does not see what IPVS sends.
-            ("conntrack", "1"),
-            // Connections to a backend that is gone end at once.
-            ("expire_nodest_conn", "1"),
-            // So do clients' ties to one that is retired.
-            ("expire_quiescent_template", "1"),
-            // What becomes of a client's port that is used again while its last connection is
-            // still remembered: with 1 a new backend is chosen, which before Linux 5.9 cost the
-            // client a second (https://github.com/kubernetes/kubernetes/issues/93297).
-            ("conn_reuse_mode", if sysctl::kernel_is_at_least(5, 9) { "1" } else { "0" }),
-        ] {
-            out.push((format!("net.ipv4.vs.{name}"), value));
-        }
+        let of_ipvs = |(name, value, why)| setting(format!("net.ipv4.vs.{name}"), value, why);
+        out.extend(for_ipvs().map(of_ipvs));
     }
-    out.retain(|(name, _)| sysctl::exists(name));
+    out.retain(|setting| sysctl::exists(&setting.name));
     out
+}
+
+fn for_ipvs() -> [(&'static str, &'static str, &'static str); 4] {
+    // What becomes of a client's port that is used again while its last connection is still
+    // remembered: with 1 a new backend is chosen, which before Linux 5.9 cost the client a second
+    // (https://github.com/kubernetes/kubernetes/issues/93297).
+    let reuse = match sysctl::kernel_is_at_least(5, 9) {
+        true => ("conn_reuse_mode", "1", "since Linux 5.9 a reused client port gets a new backend"),
+        false => ("conn_reuse_mode", "0", "before Linux 5.9 a reused client port waits a second"),
+    };
+    [
+        ("conntrack", "1", "masquerading sees what IPVS sends"),
+        ("expire_nodest_conn", "1", "connections to a backend that is gone end at once"),
+        ("expire_quiescent_template", "1", "clients leave a backend that is retired"),
+        reuse,
+    ]
 }

@@ -99,10 +99,14 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// The smallest frontend of an address, where a range over all its frontends begins.
+    /// The range of all frontends at an address.
     #[must_use]
-    pub fn first_of(addr: IpAddr) -> Self {
-        Self { addr, protocol: Protocol::Tcp, port: 0 }
+    pub fn all_of(addr: IpAddr) -> std::ops::RangeInclusive<Self> {
+        Self { addr, protocol: Protocol::Tcp, port: 0 }..=Self {
+            addr,
+            protocol: Protocol::Sctp,
+            port: u16::MAX,
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 //! Deliberately not here: I/O, clocks, threads.
 
 pub mod address;
+#[cfg(any(test, feature = "testing"))]
+pub mod cases;
 pub mod conntrack;
 pub mod dataplane;
 pub mod foreign;

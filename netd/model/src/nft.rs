@@ -10,13 +10,15 @@
 pub mod elements;
 pub mod plan;
 pub mod render;
+pub mod repairs;
 pub mod rules;
 pub mod ruleset;
 pub mod walk;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-pub use elements::{Container, Elements, Item, Key, Value, Verdict};
+pub use elements::{Client, Container, Elements, Item, Key, Value, Verdict};
 pub use plan::{Op, apply, diff, plan};
 pub use ruleset::{ChainName, Engine, Layout, Picker, Ruleset};
 
@@ -34,10 +36,10 @@ pub struct State {
 }
 
 impl State {
-    /// The table that a data plane needs.
+    /// The table that a data plane needs while some addresses of no Service still drain.
     #[must_use]
-    pub fn desired(layout: &Layout, plane: &Dataplane) -> Self {
-        let elements = elements::desired(layout, plane);
+    pub fn desired(layout: &Layout, plane: &Dataplane, draining: &BTreeSet<IpAddr>) -> Self {
+        let elements = elements::desired(layout, plane, draining);
         Self { ruleset: rules::build(layout), pickers: rules::pickers(layout, &elements), elements }
     }
 }

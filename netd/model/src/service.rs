@@ -4,7 +4,8 @@
 //! Pure. The choice of endpoints follows Kubernetes (`pkg/proxy/topology.go`,
 //! `CategorizeEndpoints`): ready endpoints, else those that still serve while terminating;
 //! topology hints only when every ready endpoint carries one; a traffic policy of Local keeps the
-//! endpoints of this node, and drops where there is none here but some elsewhere.
+//! endpoints of this node, and drops where there is none here but some elsewhere. What can't be
+//! served is left out and named ([`Claims::problems`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,19 +15,33 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::address::{Backend, Family, Frontend, Protocol};
+use crate::ipvs::SCHEDULERS;
+use crate::problem::{Cause, Problem, Purpose, Severity, Sort};
 use crate::snapshot::{Endpoint, EndpointSlice, Service, ServiceName, ServicePort, Snapshot};
 
-/// Why a frontend exists.
+/// Why a frontend exists. The order is that of rank: of two Services that claim one frontend, the
+/// one to which the API gave it wins over one that somebody wrote it into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `spec.clusterIPs`.
     ClusterIp,
+    /// An address of this node.
+    NodePort,
     /// `status.loadBalancer.ingress`.
     LoadBalancer,
     /// `spec.externalIPs`.
     ExternalIp,
-    /// An address of this node.
-    NodePort,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalIp => "ExternalIP",
+        })
+    }
 }
 
 /// The Service port that a frontend belongs to.
@@ -84,33 +99,142 @@ pub struct VirtualService {
     pub scheduler: Option<Arc<str>>,
     /// The only clients admitted; empty admits all.
     pub source_ranges: Vec<IpNet>,
-    /// Backends that run on this node: they need care when they call themselves.
-    pub local: BTreeSet<IpAddr>,
+    /// Backends that run on this node, sorted: they need care when they call themselves.
+    pub local: Arc<[IpAddr]>,
 }
 
-/// All frontends of one Service on this node. A frontend that the Service names twice (an external
-/// address that is also a node's, say) counts once, by the kind that comes first.
+/// What one Service asks of this node, and what of it can't be had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Its frontends. One that the Service names twice (an external address that is also a node's,
+    /// say) counts once, by the kind that comes first.
+    pub frontends: BTreeMap<Frontend, VirtualService>,
+    /// What can't be honoured, sorted.
+    pub problems: Vec<Problem>,
+}
+
+/// What every Service is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// Where API servers listen: no place for other Services' packets.
+    pub(crate) api_servers: &'a BTreeSet<Backend>,
+    /// Protocols that this kernel can't translate.
+    pub(crate) missing: &'a BTreeSet<Protocol>,
+}
+
+/// The Service by which pods find the API server.
+fn is_api_service(name: &ServiceName) -> bool {
+    (&*name.namespace, &*name.name) == ("default", "kubernetes")
+}
+
+/// Where API servers listen, as the slices of their own Service say.
+pub(crate) fn api_servers(snapshot: &Snapshot) -> BTreeSet<Backend> {
+    let Some(slices) = snapshot.slices.get(&ServiceName::new("default", "kubernetes")) else {
+        return BTreeSet::new();
+    };
+    let of_slice = |slice: &Arc<EndpointSlice>| {
+        let slice = slice.clone();
+        let ports: Vec<u16> = slice.ports.iter().map(|p| p.port).collect();
+        let addresses: Vec<IpAddr> =
+            slice.endpoints.iter().flat_map(|e| e.addresses.iter().copied()).collect();
+        addresses
+            .into_iter()
+            .flat_map(move |addr| ports.clone().into_iter().map(move |port| Backend { addr, port }))
+    };
+    slices.values().flat_map(of_slice).collect()
+}
+
+/// What one Service asks of this node.
 #[must_use]
-pub fn virtual_services(
-    snapshot: &Snapshot,
-    name: &ServiceName,
-) -> BTreeMap<Frontend, VirtualService> {
-    let mut out = BTreeMap::new();
-    let Some(service) = snapshot.services.get(name) else { return out };
+pub(crate) fn claims(rules: Rules<'_>, name: &ServiceName) -> Claims {
+    let mut out = Claims::default();
+    let Some(service) = rules.snapshot.services.get(name) else { return out };
+    let mut problems = BTreeSet::new();
+    let external = admitted_addresses(rules.snapshot, name, service, &mut problems);
+    check_scheduler(rules.snapshot, name, service, &mut problems);
     for port in &service.ports {
+        let owner = Owner { service: name.clone(), port: port.name.clone() };
+        if rules.missing.contains(&port.protocol) {
+            let cause = Cause::ProtocolMissing(port.protocol);
+            problems.insert(Problem { owner, cause });
+            continue;
+        }
         for family in Family::ALL {
             if !has_family(service, family) {
                 continue;
             }
-            let reachable = Endpoints::of(snapshot, name, port, family);
-            for (addr, kind, number) in frontends(snapshot, service, port, family) {
+            let endpoints = Endpoints::of(rules, name, port, family, &mut problems);
+            for (addr, kind, number) in frontends(rules.snapshot, service, &external, port, family)
+            {
                 let frontend = Frontend { addr, protocol: port.protocol, port: number };
-                out.entry(frontend)
-                    .or_insert_with(|| virtual_service(name, service, port, kind, &reachable));
+                out.frontends
+                    .entry(frontend)
+                    .or_insert_with(|| virtual_service(&owner, service, kind, &endpoints));
             }
         }
     }
+    out.problems = problems.into_iter().collect();
     out
+}
+
+/// Addresses by which a Service can be reached besides its own, with why each is one.
+type External = Vec<(IpAddr, Kind)>;
+
+fn admitted_addresses(
+    snapshot: &Snapshot,
+    name: &ServiceName,
+    service: &Service,
+    problems: &mut BTreeSet<Problem>,
+) -> External {
+    let balancer = service.load_balancer_ips.iter().map(|addr| (*addr, Kind::LoadBalancer));
+    let written = service.external_ips.iter().map(|addr| (*addr, Kind::ExternalIp));
+    let mut out = External::new();
+    for (addr, kind) in balancer.chain(written) {
+        let cause = objection(snapshot, addr);
+        if cause.as_ref().is_none_or(|cause| cause.severity() == Severity::Notice) {
+            out.push((addr, kind));
+        }
+        let owner = Owner { service: name.clone(), port: "".into() };
+        problems.extend(cause.map(|cause| Problem { owner, cause }));
+    }
+    out
+}
+
+/// What speaks against an address that somebody wrote by hand. A pod's address would be taken from
+/// the pod, and a cluster address may be given to another Service at any time. A node's address is
+/// served, as Kubernetes does.
+fn objection(snapshot: &Snapshot, addr: IpAddr) -> Option<Cause> {
+    let settings = &snapshot.settings;
+    let in_range = |ranges: &[IpNet], purpose| {
+        let range = *ranges.iter().find(|range| range.contains(&addr))?;
+        Some(Cause::AddressInRange { addr, range, purpose })
+    };
+    let of_node = || {
+        let (node, _) = snapshot.nodes.iter().find(|(_, node)| node.addresses.contains(&addr))?;
+        Some(Cause::NodeAddress { addr, node: node.clone() })
+    };
+    Sort::of(addr)
+        .map(|sort| Cause::SpecialAddress { addr, sort })
+        .or_else(of_node)
+        .or_else(|| in_range(&settings.cluster_cidrs, Purpose::Pods))
+        .or_else(|| in_range(&settings.service_cidrs, Purpose::Services))
+}
+
+fn check_scheduler(
+    snapshot: &Snapshot,
+    name: &ServiceName,
+    service: &Service,
+    problems: &mut BTreeSet<Problem>,
+) {
+    if let Some(wanted) = service.scheduler.as_ref().filter(|s| !SCHEDULERS.contains(&&***s)) {
+        let owner = Owner { service: name.clone(), port: "".into() };
+        let used = snapshot.settings.default_scheduler.clone();
+        problems.insert(Problem {
+            owner,
+            cause: Cause::UnknownScheduler { name: wanted.clone(), used },
+        });
+    }
 }
 
 fn has_family(service: &Service, family: Family) -> bool {
@@ -121,51 +245,42 @@ fn has_family(service: &Service, family: Family) -> bool {
 fn frontends(
     snapshot: &Snapshot,
     service: &Service,
+    external: &External,
     port: &ServicePort,
     family: Family,
 ) -> Vec<(IpAddr, Kind, u16)> {
-    let at_port = |list: &[IpAddr], kind| -> Vec<(IpAddr, Kind, u16)> {
-        list.iter()
-            .filter(|addr| Family::of(**addr) == family)
-            .map(|addr| (*addr, kind, port.port))
-            .collect()
-    };
-    let mut out = at_port(&service.cluster_ips, Kind::ClusterIp);
-    out.extend(at_port(&service.load_balancer_ips, Kind::LoadBalancer));
-    out.extend(at_port(&service.external_ips, Kind::ExternalIp));
     let node_addresses = snapshot.this_node().map_or(&[][..], |node| &node.addresses);
-    if let Some(node_port) = port.node_port {
-        out.extend(
-            node_addresses
-                .iter()
-                .filter(|addr| Family::of(**addr) == family && !addr.is_loopback())
-                .map(|addr| (*addr, Kind::NodePort, node_port)),
-        );
-    }
-    out
+    let at_nodes = port.node_port.into_iter().flat_map(|node_port| {
+        let reachable = node_addresses.iter().filter(|addr| !addr.is_loopback());
+        reachable.map(move |addr| (*addr, Kind::NodePort, node_port))
+    });
+    let own = service.cluster_ips.iter().map(|addr| (*addr, Kind::ClusterIp));
+    own.chain(external.iter().copied())
+        .map(|(addr, kind)| (addr, kind, port.port))
+        .chain(at_nodes)
+        .filter(|(addr, ..)| Family::of(*addr) == family)
+        .collect()
 }
 
 fn virtual_service(
-    name: &ServiceName,
+    owner: &Owner,
     service: &Service,
-    port: &ServicePort,
     kind: Kind,
     endpoints: &Endpoints,
 ) -> VirtualService {
     let external = kind != Kind::ClusterIp;
-    let pool = if !external && service.internal_local {
-        endpoints.local_pool()
-    } else {
-        endpoints.cluster_pool()
+    let pool = match !external && service.internal_local {
+        true => &endpoints.local,
+        false => &endpoints.cluster,
     };
     VirtualService {
-        owner: Owner { service: name.clone(), port: port.name.clone() },
+        owner: owner.clone(),
         kind,
         outside: (external && service.external_local)
-            .then(|| endpoints.local_pool())
-            .filter(|outside| *outside != pool),
+            .then(|| endpoints.local.clone())
+            .filter(|outside| outside != pool),
         local: endpoints.on_this_node.clone(),
-        pool,
+        pool: pool.clone(),
         affinity_seconds: service.affinity_seconds,
         scheduler: service.scheduler.clone(),
         // Node ports are closed by the ranges, too: Kubernetes leaves them open, which makes the
@@ -176,15 +291,24 @@ fn virtual_service(
 
 /// The usable endpoints of one Service port in one family.
 struct Endpoints {
-    cluster: Vec<Backend>,
-    local: Vec<Backend>,
-    on_this_node: BTreeSet<IpAddr>,
+    /// For everyone.
+    cluster: Pool,
+    /// For those whom a policy of Local holds.
+    local: Pool,
+    on_this_node: Arc<[IpAddr]>,
 }
 
 impl Endpoints {
-    fn of(snapshot: &Snapshot, name: &ServiceName, port: &ServicePort, family: Family) -> Self {
+    fn of(
+        rules: Rules<'_>,
+        name: &ServiceName,
+        port: &ServicePort,
+        family: Family,
+        problems: &mut BTreeSet<Problem>,
+    ) -> Self {
+        let Rules { snapshot, .. } = rules;
         let this_node = &*snapshot.settings.node_name;
-        let all: Vec<(&Endpoint, Backend)> = snapshot
+        let mut all: Vec<(&Endpoint, Backend)> = snapshot
             .slices
             .get(name)
             .into_iter()
@@ -192,41 +316,51 @@ impl Endpoints {
             .filter(|slice| slice.family == family)
             .flat_map(|slice| offered(slice, port.name.as_ref(), port.protocol))
             .collect();
-        let is_here = |e: &Endpoint| e.node.as_deref() == Some(this_node);
+        all.retain(|(_, backend)| match forbidden(rules, name, backend) {
+            None => true,
+            Some(sort) => {
+                let owner = Owner { service: name.clone(), port: port.name.clone() };
+                let cause = Cause::Endpoint { backend: *backend, sort };
+                problems.insert(Problem { owner, cause });
+                false
+            }
+        });
         let ready: Vec<(&Endpoint, Backend)> =
             all.iter().filter(|(e, _)| e.ready).copied().collect();
         let cluster = match preferred(snapshot, &ready) {
             list if !list.is_empty() => list,
             _ => terminating(&all),
         };
+        let is_here = |e: &Endpoint| e.node.as_deref() == Some(this_node);
         let here: Vec<_> = all.iter().filter(|(e, _)| is_here(e)).copied().collect();
         let local = match here.iter().filter(|(e, _)| e.ready).map(|(_, b)| *b).collect::<Vec<_>>()
         {
             list if !list.is_empty() => list,
             _ => terminating(&here),
         };
+        let on_this_node: BTreeSet<IpAddr> = here.iter().map(|(_, b)| b.addr).collect();
+        let nobody_here = if cluster.is_empty() { Pool::Refuse } else { Pool::Drop };
         Self {
-            on_this_node: here.iter().map(|(_, b)| b.addr).collect(),
-            cluster: sorted(cluster),
-            local: sorted(local),
+            on_this_node: on_this_node.into_iter().collect(),
+            cluster: pool(cluster, Pool::Refuse),
+            local: pool(local, nobody_here),
         }
     }
+}
 
-    fn cluster_pool(&self) -> Pool {
-        if self.cluster.is_empty() {
-            Pool::Refuse
+/// What makes an endpoint no place for this Service's packets. Kubernetes' API refuses all but the
+/// last two when it is asked to store them, and its documentation forbids cluster addresses.
+fn forbidden(rules: Rules<'_>, name: &ServiceName, backend: &Backend) -> Option<Sort> {
+    Sort::of(backend.addr).or_else(|| {
+        let ranges = &rules.snapshot.settings.service_cidrs;
+        if ranges.iter().any(|range| range.contains(&backend.addr)) {
+            Some(Sort::ClusterAddress)
+        } else if rules.api_servers.contains(backend) && !is_api_service(name) {
+            Some(Sort::ApiServer)
         } else {
-            Pool::Backends(self.cluster.as_slice().into())
+            None
         }
-    }
-
-    fn local_pool(&self) -> Pool {
-        match (self.local.is_empty(), self.cluster.is_empty()) {
-            (false, _) => Pool::Backends(self.local.as_slice().into()),
-            (true, false) => Pool::Drop,
-            (true, true) => Pool::Refuse,
-        }
-    }
+    })
 }
 
 fn offered<'a>(
@@ -266,8 +400,8 @@ fn preferred(snapshot: &Snapshot, ready: &[(&Endpoint, Backend)]) -> Vec<Backend
         .unwrap_or_else(|| ready.iter().map(|(_, b)| *b).collect())
 }
 
-fn sorted(mut list: Vec<Backend>) -> Vec<Backend> {
+fn pool(mut list: Vec<Backend>, nobody: Pool) -> Pool {
     list.sort_unstable();
     list.dedup();
-    list
+    if list.is_empty() { nobody } else { Pool::Backends(list.into()) }
 }

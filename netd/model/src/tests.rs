@@ -5,4 +5,3 @@ mod properties;
 mod routes;
 mod text;
 mod walks;
-mod world;

@@ -2,7 +2,7 @@
 //!
 //! IPVS has no transactions: operations are sent many at a time and each is answered for itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,9 @@ use std::sync::Arc;
 use netmodel::address::{Backend, Family, Frontend, Protocol as Transport};
 use netmodel::ipvs::{Op, Server, Servers};
 
-use super::netlink::{ACK, Connection, DUMP, Protocol, Writer, attribute, text, u16_at, u32_at};
+use super::netlink::{
+    ACK, Connection, DUMP, Message, Protocol, Writer, attribute, text, u16_at, u32_at,
+};
 use super::{OpError, failed};
 
 const CONTROLLER: u16 = 16;
@@ -33,15 +35,18 @@ const FORWARD_MASQUERADE: u32 = 0;
 /// Messages in one send: their answers must fit the receive buffer.
 const CHUNK: usize = 200;
 
-/// Destinations that no connection is bound to.
-pub(crate) type Idle = BTreeSet<(Frontend, Backend)>;
+/// Connections bound to each destination: active, inactive and persistent ones.
+pub(crate) type Connections = BTreeMap<(Frontend, Backend), u32>;
 
 /// A destination as the kernel has it.
-struct Destination {
-    backend: Backend,
-    weight: u32,
-    connections: u32,
+pub(crate) struct Destination {
+    pub(crate) backend: Backend,
+    pub(crate) weight: u32,
+    pub(crate) connections: u32,
 }
+
+/// Changes that the kernel refused, by their places in a plan.
+pub(crate) type Refused = Vec<(usize, OpError)>;
 
 /// A connection to IPVS.
 #[derive(Debug)]
@@ -65,30 +70,44 @@ impl Ipvs {
         Ok(Self { netlink, family })
     }
 
-    /// All virtual servers of this network namespace, and which of their destinations no
-    /// connection is bound to.
-    pub(crate) fn servers(&mut self) -> Result<(Servers, Idle), OpError> {
+    /// All virtual servers of this network namespace, and the connections to their destinations.
+    pub(crate) fn servers(&mut self) -> Result<(Servers, Connections), OpError> {
         let answers = self
             .netlink
             .request(self.family, DUMP, |w| w.raw(&[GET_SERVICE, 1, 0, 0]))
             .map_err(failed("list virtual servers"))?;
-        let (mut servers, mut idle) = (Servers::new(), Idle::new());
+        let (mut servers, mut connections) = (Servers::new(), Connections::new());
         for message in &answers {
             let Some((frontend, mut server)) = message.body.get(4..).and_then(read_server) else {
                 continue;
             };
             for found in self.destinations(frontend)? {
                 server.destinations.insert(found.backend, found.weight);
-                if found.connections == 0 {
-                    idle.insert((frontend, found.backend));
-                }
+                connections.insert((frontend, found.backend), found.connections);
             }
             servers.insert(frontend, server);
         }
-        Ok((servers, idle))
+        Ok((servers, connections))
     }
 
-    fn destinations(&mut self, frontend: Frontend) -> Result<Vec<Destination>, OpError> {
+    /// One virtual server without its destinations, if it is there.
+    pub(crate) fn server(&mut self, frontend: Frontend) -> Result<Option<Server>, OpError> {
+        let asked = self.netlink.request(self.family, 0, |w| {
+            w.raw(&[GET_SERVICE, 1, 0, 0]);
+            w.nest(SERVICE, |w| write_frontend(w, frontend));
+        });
+        match asked {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(error) => Err(failed(format!("read virtual server {frontend}"))(error)),
+            Ok(answers) => {
+                let read = |m: &Message| m.body.get(4..).and_then(read_server);
+                Ok(answers.iter().find_map(read).map(|(_, server)| server))
+            }
+        }
+    }
+
+    /// The destinations of a virtual server; none when there is no such server.
+    pub(crate) fn destinations(&mut self, frontend: Frontend) -> Result<Vec<Destination>, OpError> {
         let answers = self
             .netlink
             .request(self.family, DUMP, |w| {
@@ -103,35 +122,48 @@ impl Ipvs {
             .collect())
     }
 
-    /// Makes changes; returns those that failed. Addresses are another module's.
-    pub(crate) fn execute(&mut self, ops: &[Op]) -> Vec<OpError> {
-        let mine: Vec<&Op> =
-            ops.iter().filter(|op| !matches!(op, Op::Bind(_) | Op::Release(_))).collect();
-        mine.chunks(CHUNK).flat_map(|chunk| self.execute_chunk(chunk)).collect()
+    /// Makes changes; returns those that were refused. Addresses are another module's.
+    ///
+    /// # Errors
+    /// When the kernel can't be asked at all.
+    pub(crate) fn execute(&mut self, ops: &[Op]) -> Result<Refused, OpError> {
+        let mine: Vec<(usize, &Op)> = ops
+            .iter()
+            .enumerate()
+            .filter(|(_, op)| !matches!(op, Op::Bind(_) | Op::Release(_)))
+            .collect();
+        let mut refused = Refused::new();
+        for chunk in mine.chunks(CHUNK) {
+            self.execute_chunk(chunk, &mut refused)?;
+        }
+        Ok(refused)
     }
 
-    fn execute_chunk(&mut self, ops: &[&Op]) -> Vec<OpError> {
+    fn execute_chunk(
+        &mut self,
+        ops: &[(usize, &Op)],
+        refused: &mut Refused,
+    ) -> Result<(), OpError> {
         let mut writer = Writer::default();
         let mut sequences = Vec::with_capacity(ops.len());
-        for op in ops {
+        for (_, op) in ops {
             let sequence = self.netlink.next_sequence();
             sequences.push(sequence);
             writer.message(self.family, ACK, sequence, |w| write_op(w, op));
         }
         let (Some(first), Some(last)) = (sequences.first(), sequences.last()) else {
-            return Vec::new();
+            return Ok(());
         };
-        match self.netlink.send_each(&writer, *first..=*last) {
-            Err(source) => vec![failed("change virtual servers")(source)],
-            Ok(results) => ops
-                .iter()
-                .zip(results)
-                .filter_map(|(op, result)| {
-                    let source = result.err().filter(|e| !harmless(op, e))?;
-                    Some(failed(describe(op))(source))
-                })
-                .collect(),
+        let results = self
+            .netlink
+            .send_each(&writer, *first..=*last)
+            .map_err(failed("change virtual servers"))?;
+        for ((place, op), result) in ops.iter().zip(results) {
+            if let Some(source) = result.err().filter(|error| !harmless(op, error)) {
+                refused.push((*place, failed(describe(op))(source)));
+            }
         }
+        Ok(())
     }
 }
 

@@ -15,9 +15,9 @@ use std::process::{Command, Stdio};
 use netmodel::address::Family;
 use netmodel::nft::render::{self, TABLE};
 use netmodel::nft::rules::chain_rules;
-use netmodel::nft::{ChainName, Container, Elements, Key, Op, State, Value};
+use netmodel::nft::{ChainName, Client, Container, Elements, Item, Key, Op, State, Value};
 
-use self::element::{comment, comment_bytes, read_element, write_element};
+use self::element::{comment, comment_bytes, read_client, read_element, write_element};
 use self::rule::write_rule;
 use super::netlink::{
     ACK, APPEND, CREATE, Connection, DUMP, Message, Protocol, Writer, attribute, attributes, text,
@@ -88,18 +88,14 @@ impl Table {
         Ok(self.dump_chains()?.next().is_some())
     }
 
-    /// Writes the whole table. What it replaces serves until the moment the new one does.
-    pub(crate) fn replace(&mut self, desired: &State) -> Result<(), OpError> {
-        if self.exists()? {
-            run_nft(&render::replace(desired))?;
-        } else {
-            // Nothing serves yet: rules first, and the elements the fast way.
-            let empty = State { elements: Elements::default(), ..desired.clone() };
-            run_nft(&render::replace(&empty))?;
-            let ops: Vec<Op> =
-                desired.elements.0.iter().map(|(k, v)| Op::Add(*k, v.clone())).collect();
-            self.execute(&ops)?;
+    /// Writes the whole table, with what is remembered of clients. What it replaces serves until
+    /// the moment the new one does.
+    pub(crate) fn load(&mut self, desired: &State, clients: &[Client]) -> Result<(), OpError> {
+        let mut text = render::replace(desired);
+        for client in clients {
+            text.push_str(&render::client(client));
         }
+        run_nft(&text)?;
         let remember: Vec<Op> = desired
             .pickers
             .iter()
@@ -127,21 +123,52 @@ impl Table {
         batch.commit().map_err(failed(format!("make {} changes in table {TABLE}", ops.len())))
     }
 
-    /// Which clients keep which backends.
-    pub(crate) fn affinities(&mut self) -> Result<Vec<(Key, Value)>, OpError> {
-        let mut out = BTreeMap::new();
+    /// Which clients keep which backends; nobody when there is no table.
+    pub(crate) fn clients(&mut self) -> Result<Vec<Client>, OpError> {
+        let mut out = Vec::new();
         for family in Family::ALL {
-            self.read_elements(Container::Affinity, family, &mut out)?;
+            let name = Container::Affinity.name(family);
+            for message in self.dump_elements(&name)? {
+                let list = attribute(body(&message), 3).unwrap_or_default();
+                out.extend(
+                    attributes(list).filter_map(|(_, element)| read_client(family, element)),
+                );
+            }
         }
-        Ok(out.into_iter().collect())
+        Ok(out)
     }
 
     /// Forgets which backend a client keeps. That it is forgotten already is no error.
-    pub(crate) fn forget(&mut self, affinity: &(Key, Value)) -> Result<(), OpError> {
-        match self.execute(&[Op::Delete(affinity.0, affinity.1.clone())]) {
+    pub(crate) fn forget(&mut self, client: &Client) -> Result<(), OpError> {
+        let item = Item::Client(client.addr, client.frontend);
+        let key = Key { container: Container::Affinity, item };
+        match self.execute(&[Op::Delete(key, Value::Backend(client.backend))]) {
             Err(e) if e.source.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         }
+    }
+
+    /// Tables in which another proxy translates Services: kube-proxy's own, and the tables of
+    /// iptables that have its chains.
+    pub(crate) fn other_proxies(&mut self) -> Result<Vec<String>, OpError> {
+        let all = self
+            .netlink
+            .request(GET_CHAIN, DUMP, |w| header(w, 0, 0))
+            .map_err(failed("list chains"))?;
+        let proxy = |message: &Message| {
+            let (table, chain) = (named(message, 1)?, named(message, 3)?);
+            let family = match message.body.first()? {
+                1 => "inet",
+                2 => "ip",
+                10 => "ip6",
+                _ => return None,
+            };
+            (table == "kube-proxy" || chain == "KUBE-SERVICES").then(|| format!("{family} {table}"))
+        };
+        let mut found: Vec<String> = all.iter().filter_map(proxy).collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
     }
 
     /// Deletes the table.
@@ -216,22 +243,24 @@ impl Table {
         batch.commit().map_err(failed(format!("seal table {TABLE}")))
     }
 
+    fn dump_elements(&mut self, name: &str) -> Result<Vec<Message>, OpError> {
+        self.netlink
+            .request(GET_ELEMENT, DUMP, |w| {
+                header(w, FAMILY_INET, 0);
+                w.string(1, TABLE);
+                w.string(2, name);
+            })
+            .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })
+            .map_err(failed(format!("list the elements of {name}")))
+    }
+
     fn read_elements(
         &mut self,
         container: Container,
         family: Family,
         out: &mut BTreeMap<Key, Value>,
     ) -> Result<(), OpError> {
-        let name = container.name(family);
-        let answers = self
-            .netlink
-            .request(GET_ELEMENT, DUMP, |w| {
-                header(w, FAMILY_INET, 0);
-                w.string(1, TABLE);
-                w.string(2, &name);
-            })
-            .map_err(failed(format!("list the elements of {name}")))?;
-        for message in &answers {
+        for message in &self.dump_elements(&container.name(family))? {
             let list = attribute(body(message), 3).unwrap_or_default();
             for (_, element) in attributes(list) {
                 if let Some((key, value)) = read_element(container, family, element) {

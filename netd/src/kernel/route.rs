@@ -17,7 +17,8 @@ use super::netlink::{
 };
 use super::{OpError, failed};
 
-const NEW_LINK: u16 = 16;
+/// A link came or changed.
+pub(crate) const NEW_LINK: u16 = 16;
 /// A link went.
 pub(crate) const DELETE_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
@@ -165,12 +166,18 @@ impl Network {
         Ok(())
     }
 
-    /// The names of all bridges.
-    pub(crate) fn bridges(&mut self) -> Result<Vec<String>, OpError> {
+    /// The addresses of this namespace, on whatever link.
+    pub(crate) fn own_addresses(&mut self) -> Result<BTreeSet<IpAddr>, OpError> {
         let answers = self
             .netlink
-            .request(GET_LINK, DUMP, |w| w.raw(&[0; 16]))
-            .map_err(failed("list links"))?;
+            .request(GET_ADDRESS, DUMP, |w| w.raw(&[0; 8]))
+            .map_err(failed("list addresses"))?;
+        Ok(answers.iter().filter_map(|m| read_address(m, u32_at(&m.body, 4)?)).collect())
+    }
+
+    /// The names of all bridges.
+    pub(crate) fn bridges(&mut self) -> Result<Vec<String>, OpError> {
+        let answers = self.links()?;
         let bridge = |message: &Message| {
             let attributes = message.body.get(16..)?;
             let kind = attribute(attribute(attributes, LINK_INFO)?, 1)?;
@@ -178,6 +185,20 @@ impl Network {
             (text(kind) == "bridge").then(|| text(name).to_owned())
         };
         Ok(answers.iter().filter_map(bridge).collect())
+    }
+
+    /// What sort of link this is (`dummy`, `bridge`); `None` when there is none of the name.
+    pub(crate) fn link_kind(&mut self, name: &str) -> Result<Option<String>, OpError> {
+        let kind = |message: &Message| {
+            let attributes = message.body.get(16..)?;
+            Some(text(attribute(attribute(attributes, LINK_INFO)?, 1)?).to_owned())
+        };
+        let links = self.links()?;
+        Ok(links.iter().find(|m| is_link(m, name)).map(|m| kind(m).unwrap_or_default()))
+    }
+
+    fn links(&mut self) -> Result<Vec<Message>, OpError> {
+        self.netlink.request(GET_LINK, DUMP, |w| w.raw(&[0; 16])).map_err(failed("list links"))
     }
 
     /// Is there a link of this name?
@@ -224,6 +245,12 @@ impl Network {
 /// Is a notification about a route of ours?
 pub(crate) fn is_our_route(message: &Message) -> bool {
     message.body.get(5) == Some(&PROTOCOL)
+}
+
+/// Is a notification about the link of this name?
+pub(crate) fn is_link(message: &Message, name: &str) -> bool {
+    let attributes = message.body.get(16..).unwrap_or_default();
+    attribute(attributes, LINK_NAME).is_some_and(|found| text(found) == name)
 }
 
 fn ignore(errno: i32) -> impl FnOnce(io::Error) -> io::Result<()> {

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use super::{OpError, failed};
 
-/// Sets `net.ipv4.ip_forward` and the like, unless it has the value already. Says whether it
-/// changed something.
-pub(crate) fn set(name: &str, value: &str) -> Result<bool, OpError> {
-    let path = path(name);
-    if std::fs::read_to_string(&path).is_ok_and(|now| now.trim() == value) {
-        return Ok(false);
+/// Sets `net.ipv4.ip_forward` and the like, unless it has the value already. Tells what it was
+/// before, if that was something else.
+pub(crate) fn set(name: &str, value: &str) -> Result<Option<String>, OpError> {
+    let was = get(name);
+    if was.as_deref() == Some(value) {
+        return Ok(None);
     }
-    std::fs::write(&path, value).map_err(failed(format!("set {name} to {value}")))?;
-    Ok(true)
+    std::fs::write(path(name), value).map_err(failed(format!("set {name} to {value}")))?;
+    Ok(Some(was.unwrap_or_default()))
 }
 
 /// The value of a setting; `None` where there is none.

@@ -3,7 +3,7 @@
 //! A passage is a kind of packets, the first of their connections: from one place to another by
 //! one hook of the kernel.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::address::{Family, Protocol};
 use crate::nft::Engine;
+use crate::snapshot::Snapshot;
 
 /// Ports that are asked about one by one: more would be a server of everything.
 const MOST_PORTS: usize = 64;
@@ -96,6 +97,29 @@ pub struct NodeView {
     pub node_ports: BTreeSet<(Protocol, u16)>,
     /// Ports that Services may have on nodes.
     pub node_port_range: RangeInclusive<u16>,
+}
+
+impl NodeView {
+    /// What a snapshot says; `uplink` is the link of the node's own address.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, engine: Engine, uplink: Option<String>) -> Self {
+        let settings = &snapshot.settings;
+        let node = snapshot.this_node();
+        let ports = snapshot.slices.values().flat_map(BTreeMap::values).flat_map(|s| &s.ports);
+        let services = snapshot.services.values().flat_map(|service| &service.ports);
+        Self {
+            engine,
+            bridge: settings.bridge.to_string(),
+            uplink,
+            cluster_cidrs: settings.cluster_cidrs.clone(),
+            pod_cidrs: node.map(|n| n.pod_cidrs.clone()).unwrap_or_default(),
+            service_cidrs: settings.service_cidrs.clone(),
+            addresses: node.map(|n| n.addresses.clone()).unwrap_or_default(),
+            backend_ports: ports.map(|p| (p.protocol, p.port)).collect(),
+            node_ports: services.filter_map(|p| Some((p.protocol, p.node_port?))).collect(),
+            node_port_range: settings.node_ports.clone(),
+        }
+    }
 }
 
 /// What must pass a node.

@@ -3,10 +3,11 @@
 //! One ordered map holds the elements of all containers, so that the difference of two states is
 //! one merge of two sorted lists, and all elements of a frontend are a few short ranges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -34,8 +35,13 @@ pub enum Container {
     Admitted,
     /// Frontend → chain that remembers its clients.
     Sticky,
+    /// Frontend and backend that its clients may keep.
+    Kept,
     /// Virtual addresses.
     Vips,
+    /// Addresses of no Service any more, still this node's own because IPVS needs them for
+    /// connections that have not ended.
+    Draining,
     /// Backends of this node, as source and destination: a backend that called itself.
     Hairpin,
     /// Addresses of all nodes.
@@ -46,7 +52,7 @@ pub enum Container {
 
 impl Container {
     /// All whose contents are ours to decide.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Services,
         Self::Endpoints,
         Self::Outside,
@@ -55,7 +61,9 @@ impl Container {
         Self::Restricted,
         Self::Admitted,
         Self::Sticky,
+        Self::Kept,
         Self::Vips,
+        Self::Draining,
         Self::Hairpin,
         Self::Nodes,
     ];
@@ -72,7 +80,9 @@ impl Container {
             Self::Restricted => "restricted",
             Self::Admitted => "admitted",
             Self::Sticky => "sticky",
+            Self::Kept => "kept",
             Self::Vips => "vips",
+            Self::Draining => "draining",
             Self::Hairpin => "hairpin",
             Self::Nodes => "nodes",
             Self::Affinity => "affinity",
@@ -88,6 +98,8 @@ pub enum Item {
     Frontend(Frontend),
     /// One backend of a frontend.
     Slot(Frontend, u32),
+    /// A frontend and one of its backends.
+    Pair(Frontend, Backend),
     /// A range of clients of a frontend.
     Clients(Frontend, IpNet),
     /// One client of a frontend.
@@ -101,9 +113,11 @@ impl Item {
     #[must_use]
     pub fn family(&self) -> Family {
         match self {
-            Self::Frontend(f) | Self::Slot(f, _) | Self::Clients(f, _) | Self::Client(_, f) => {
-                Family::of(f.addr)
-            }
+            Self::Frontend(f)
+            | Self::Slot(f, _)
+            | Self::Pair(f, _)
+            | Self::Clients(f, _)
+            | Self::Client(_, f) => Family::of(f.addr),
             Self::Address(addr) => Family::of(*addr),
         }
     }
@@ -147,6 +161,21 @@ pub enum Value {
     Backend(Backend),
 }
 
+/// A client that keeps its backend: an element of [`Container::Affinity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address.
+    pub addr: IpAddr,
+    /// What it called.
+    pub frontend: Frontend,
+    /// What it keeps.
+    pub backend: Backend,
+    /// For how long after its last connection.
+    pub timeout: Duration,
+    /// How long that still is.
+    pub left: Duration,
+}
+
 /// The contents of all maps and sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elements(pub BTreeMap<Key, Value>);
@@ -181,7 +210,7 @@ impl Elements {
 
     /// The elements that name a frontend.
     pub fn of_frontend(&self, frontend: Frontend) -> impl Iterator<Item = (&Key, &Value)> {
-        const WITH_FRONTEND: [(Container, Bounds); 8] = [
+        const WITH_FRONTEND: [(Container, Bounds); 9] = [
             (Container::Services, whole),
             (Container::Endpoints, slots),
             (Container::Outside, whole),
@@ -190,6 +219,7 @@ impl Elements {
             (Container::Restricted, whole),
             (Container::Admitted, clients),
             (Container::Sticky, whole),
+            (Container::Kept, pairs),
         ];
         WITH_FRONTEND.into_iter().flat_map(move |(container, bounds)| {
             let (from, to) = bounds(frontend);
@@ -228,6 +258,12 @@ fn slots(frontend: Frontend) -> (Item, Item) {
     (Item::Slot(frontend, 0), Item::Slot(frontend, u32::MAX))
 }
 
+fn pairs(frontend: Frontend) -> (Item, Item) {
+    let first = Backend { addr: IpAddr::from([0; 4]), port: 0 };
+    let last = Backend { addr: IpAddr::from([0xff; 16]), port: u16::MAX };
+    (Item::Pair(frontend, first), Item::Pair(frontend, last))
+}
+
 fn clients(frontend: Frontend) -> (Item, Item) {
     use ipnet::{Ipv4Net, Ipv6Net};
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -237,10 +273,10 @@ fn clients(frontend: Frontend) -> (Item, Item) {
 }
 
 fn touched_addresses(touched: &Touched) -> impl Iterator<Item = Key> {
-    let vips = touched
-        .frontends
-        .iter()
-        .map(|f| Key { container: Container::Vips, item: Item::Address(f.addr) });
+    let vips = touched.frontends.iter().flat_map(|f| {
+        let item = Item::Address(f.addr);
+        [Container::Vips, Container::Draining].map(|container| Key { container, item })
+    });
     let hairpins = touched
         .local_backends
         .iter()
@@ -248,15 +284,18 @@ fn touched_addresses(touched: &Touched) -> impl Iterator<Item = Key> {
     vips.chain(hairpins)
 }
 
-/// All elements that a data plane needs.
+/// All elements that a data plane needs; `draining` as [`crate::ipvs::Programmed::draining`] says.
 #[must_use]
-pub fn desired(layout: &Layout, plane: &Dataplane) -> Elements {
+pub fn desired(layout: &Layout, plane: &Dataplane, draining: &BTreeSet<IpAddr>) -> Elements {
     let mut out = Elements::default();
     for (frontend, service) in plane.iter() {
         add_frontend(&mut out, layout, *frontend, service);
         if layout.is_virtual(frontend.addr) {
             out.insert(Container::Vips, Item::Address(frontend.addr), Value::Present);
         }
+    }
+    for addr in draining {
+        out.insert(Container::Draining, Item::Address(*addr), Value::Present);
     }
     for addr in plane.local_backends() {
         out.insert(Container::Hairpin, Item::Address(addr), Value::Present);
@@ -269,7 +308,12 @@ pub fn desired(layout: &Layout, plane: &Dataplane) -> Elements {
 
 /// The elements that a data plane needs in the places that a change may touch.
 #[must_use]
-pub fn desired_of_touched(layout: &Layout, plane: &Dataplane, touched: &Touched) -> Elements {
+pub fn desired_of_touched(
+    layout: &Layout,
+    plane: &Dataplane,
+    touched: &Touched,
+    draining: &BTreeSet<IpAddr>,
+) -> Elements {
     let mut out = Elements::default();
     for frontend in &touched.frontends {
         if let Some(service) = plane.get(frontend) {
@@ -277,6 +321,9 @@ pub fn desired_of_touched(layout: &Layout, plane: &Dataplane, touched: &Touched)
         }
         if layout.is_virtual(frontend.addr) && plane.is_claimed(frontend.addr) {
             out.insert(Container::Vips, Item::Address(frontend.addr), Value::Present);
+        }
+        if draining.contains(&frontend.addr) {
+            out.insert(Container::Draining, Item::Address(frontend.addr), Value::Present);
         }
     }
     for addr in &touched.local_backends {
@@ -324,6 +371,10 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
     if let Some(seconds) = service.affinity_seconds.filter(|_| by_table) {
         let verdict = Verdict::Goto(ChainName::Remember(seconds));
         out.insert(Container::Sticky, place, Value::Verdict(verdict, owner.clone()));
+        let pools = [Some(&service.pool), service.outside.as_ref()];
+        for backend in pools.into_iter().flatten().flat_map(Pool::backends) {
+            out.insert(Container::Kept, Item::Pair(frontend, *backend), Value::Present);
+        }
     }
     if !service.source_ranges.is_empty() {
         out.insert(Container::Restricted, place, Value::Present);

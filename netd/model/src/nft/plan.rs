@@ -1,6 +1,7 @@
 //! From the table as it is to the table as it should be, in as few changes as possible.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::dataplane::{Dataplane, Touched};
 use crate::nft::State;
@@ -40,9 +41,15 @@ pub fn diff(observed: Option<&State>, desired: &State) -> Vec<Op> {
 ///
 /// Equal to [`diff`] of the whole, provided that `touched` covers what changed.
 #[must_use]
-pub fn plan(layout: &Layout, table: &State, plane: &Dataplane, touched: &Touched) -> Vec<Op> {
+pub fn plan(
+    layout: &Layout,
+    table: &State,
+    plane: &Dataplane,
+    touched: &Touched,
+    draining: &BTreeSet<IpAddr>,
+) -> Vec<Op> {
     let observed = table.elements.of_touched(touched);
-    let desired = desired_of_touched(layout, plane, touched);
+    let desired = desired_of_touched(layout, plane, touched, draining);
     let needed: BTreeSet<ChainName> = pickers(layout, &desired);
     let mut ops: Vec<Op> = needed.difference(&table.pickers).copied().map(Op::AddChain).collect();
     ops.extend(diff_elements(&observed, &desired));

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::address::Family;
 use crate::nft::State;
-use crate::nft::elements::{Container, Item, Key, Value};
+use crate::nft::elements::{Client, Container, Item, Key, Value};
 use crate::nft::rules::chain_rules;
 use crate::nft::ruleset::{
     Action, BaseChain, ChainName, Group, Is, MARK, Purpose, Rule, Ruleset, Test,
@@ -85,7 +85,12 @@ fn declaration(out: &mut String, container: Container, family: Family) {
         Container::Admitted => {
             format!("set {name} {{ typeof {frontend} . {ip} saddr; flags interval; }}")
         }
-        Container::Vips | Container::Nodes => format!("set {name} {{ typeof {ip} daddr; }}"),
+        Container::Kept => {
+            format!("set {name} {{ typeof {frontend} . {ip} daddr . th dport; }}")
+        }
+        Container::Vips | Container::Draining | Container::Nodes => {
+            format!("set {name} {{ typeof {ip} daddr; }}")
+        }
         Container::Hairpin => format!("set {name} {{ typeof {ip} saddr . {ip} daddr; }}"),
         Container::Affinity => format!(
             "map {name} {{ typeof {ip} saddr . {frontend} : {ip} daddr . th dport; \
@@ -95,15 +100,20 @@ fn declaration(out: &mut String, container: Container, family: Family) {
     writeln!(out, "\t{text}").expect(INFALLIBLE);
 }
 
-/// nft 1.0.6 has no words for the rules that remember clients: they must be added as netlink.
+/// nft 1.0.6 has no words for the rules that remember clients: they must be added as netlink. (What
+/// it reads of the chain that recalls them does no harm until then: nobody is remembered yet.)
 #[must_use]
 pub fn needs_netlink(name: ChainName) -> bool {
-    matches!(name, ChainName::Learn | ChainName::Remember(_))
+    match name {
+        ChainName::Learn | ChainName::Remember(_) => true,
+        ChainName::Pick(picker) => picker.sticky,
+        ChainName::Served | ChainName::Refuse => false,
+    }
 }
 
 fn picker(out: &mut String, name: ChainName) {
     writeln!(out, "\tchain {name} {{").expect(INFALLIBLE);
-    if !needs_netlink(name) {
+    if !matches!(name, ChainName::Learn | ChainName::Remember(_)) {
         for rule in chain_rules(name) {
             writeln!(out, "\t\t{}", self::rule(&rule)).expect(INFALLIBLE);
         }
@@ -272,12 +282,25 @@ fn elements(out: &mut String, state: &State) {
     }
 }
 
+/// What is remembered of a client, as a command that adds it.
+#[must_use]
+pub fn client(client: &Client) -> String {
+    let Client { addr, frontend, backend, timeout, left } = client;
+    let map = Container::Affinity.name(Family::of(*addr));
+    let (timeout, left) = (timeout.as_secs(), left.as_secs());
+    format!(
+        "add element inet {TABLE} {map} {{ {addr} . {frontend} timeout {timeout}s \
+         expires {left}s : {backend} }}\n"
+    )
+}
+
 /// One element as text.
 #[must_use]
 pub fn element(key: &Key, value: &Value) -> String {
     let place = match key.item {
         Item::Frontend(frontend) => frontend.to_string(),
         Item::Slot(frontend, slot) => format!("{frontend} . {slot}"),
+        Item::Pair(frontend, backend) => format!("{frontend} . {backend}"),
         Item::Clients(frontend, range) => format!("{frontend} . {range}"),
         Item::Client(client, frontend) => format!("{client} . {frontend}"),
         Item::Address(addr) if key.container == Container::Hairpin => format!("{addr} . {addr}"),

@@ -163,13 +163,14 @@ fn translate_arriving(layout: &Layout, family: Family) -> Vec<Rule> {
 fn refuse_to_node(layout: &Layout, family: Family) -> Vec<Rule> {
     let mut rules = vec![on(family, vec![Test::Opens], Action::Lookup(Container::Unserved))];
     if layout.engine == Engine::Ipvs {
-        // Virtual addresses are the node's own here: without this, every port that the node
-        // itself listens on would answer at every one of them.
-        let virtual_address = Test::Destination(Is::In, Group::Set(Container::Vips));
         rules.push(on(family, vec![Test::Opens], Action::Lookup(Container::Services)));
-        let tests = vec![Test::Opens, virtual_address];
-        rules.push(on(family, tests, Action::Goto(ChainName::Refuse)));
     }
+    // With IPVS, or while its connections drain after a switch to nftables, virtual addresses are
+    // the node's own: without this, every port that the node itself listens on would answer at
+    // every one of them.
+    let to = |set| vec![Test::Opens, Test::Destination(Is::In, Group::Set(set))];
+    rules.push(on(family, to(Container::Vips), Action::Goto(ChainName::Refuse)));
+    rules.push(on(family, to(Container::Draining), Action::Drop));
     rules
 }
 
@@ -203,11 +204,9 @@ fn masquerade(layout: &Layout, family: Family) -> Vec<Rule> {
         on(family, vec![Test::Marked, Test::CalledItself], Action::Masquerade),
         on(family, passing, Action::Masquerade),
     ];
-    if layout.engine == Engine::Ipvs {
-        // The node itself speaks from the virtual address that it speaks to.
-        let from_vip = Test::Source(Is::In, Group::Set(Container::Vips));
-        rules.push(on(family, vec![Test::Marked, from_vip], Action::Masquerade));
-    }
+    // Where virtual addresses are the node's own, it speaks from the one that it speaks to.
+    let from_vip = Test::Source(Is::In, Group::Set(Container::Vips));
+    rules.push(on(family, vec![Test::Marked, from_vip], Action::Masquerade));
     if !here.is_empty() {
         let elsewhere = |ranges: &[IpNet]| match Layout::ranges(ranges, family) {
             list if list.is_empty() => None,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::address::Family;
+use crate::ipvs::Schedulers;
 use crate::nft::elements::Container;
 use crate::snapshot::Snapshot;
 
@@ -46,6 +47,8 @@ pub struct Layout {
     pub nodes: BTreeSet<IpAddr>,
     /// Those of this node.
     pub own: BTreeSet<IpAddr>,
+    /// The schedulers that IPVS can use.
+    pub schedulers: Schedulers,
 }
 
 impl Layout {
@@ -61,6 +64,10 @@ impl Layout {
             service_cidrs: settings.service_cidrs.clone(),
             nodes: snapshot.nodes.values().flat_map(|n| n.addresses.iter().copied()).collect(),
             own: snapshot.this_node().into_iter().flat_map(|n| n.addresses.clone()).collect(),
+            schedulers: Schedulers {
+                default: Some(settings.default_scheduler.clone()),
+                missing: BTreeSet::new(),
+            },
         }
     }
 
@@ -293,7 +300,8 @@ pub enum Action {
     Mark,
     /// Translate the destination to a random one of so many slots of a map.
     Translate(Container, u32),
-    /// Translate to the backend that is remembered for the client, if one is.
+    /// Translate to the backend that is remembered for the client, if one is and it may still be
+    /// kept ([`Container::Kept`]): so a memory is void from the moment its backend goes.
     Recall,
     /// Look up, in [`Container::Sticky`], the frontend that the client called before translation.
     LookupCalled,

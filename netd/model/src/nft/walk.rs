@@ -200,8 +200,7 @@ impl<'a> Traveller<'a> {
                 self.note(place, text);
                 self.go_to(*chain)
             }
-            // The walk's client was never here before.
-            Action::Recall => Flow::Continue,
+            Action::Recall => self.recall(place, &text),
             Action::LookupCalled => {
                 self.look_up_frontend(place, rule, Container::Sticky, self.packet.to)
             }
@@ -237,6 +236,17 @@ impl<'a> Traveller<'a> {
                 Flow::End(Outcome::Dropped)
             }
         }
+    }
+
+    fn recall(&mut self, place: &str, text: &str) -> Flow {
+        let kept = self.packet.remembers.filter(|backend| {
+            let pair = Item::Pair(self.frontend(), *backend);
+            self.table.elements.contains(Container::Kept, pair)
+        });
+        let Some(to) = kept else { return Flow::Continue };
+        self.note(place, format!("{text}: {to}"));
+        self.destination = to;
+        Flow::Done
     }
 
     fn look_up(&mut self, place: &str, rule: &Rule, map: Container) -> Flow {

@@ -1,14 +1,15 @@
 //! Which endpoints serve: readiness, termination, hints, and which node they are on.
 
-use super::world::{add, cluster, ip, leaving, ready, web};
 use crate::address::Backend;
-use crate::service::{Pool, virtual_services};
+use crate::cases::world::{add, cluster, ip, leaving, ready, web};
+use crate::dataplane::Dataplane;
+use crate::service::Pool;
 use crate::snapshot::{Endpoint, Snapshot};
 
 fn served(snapshot: &mut Snapshot, endpoints: Vec<Endpoint>) -> Vec<String> {
-    let name = add(snapshot, "web", web("10.96.0.1"), endpoints);
-    let all = virtual_services(snapshot, &name);
-    let pool = &all.values().next().unwrap().pool;
+    add(snapshot, "web", web("10.96.0.1"), endpoints);
+    let plane = Dataplane::of(snapshot);
+    let pool = &plane.iter().next().unwrap().1.pool;
     pool.backends().iter().map(|b| b.addr.to_string()).collect()
 }
 
@@ -33,9 +34,7 @@ fn an_endpoint_that_neither_is_ready_nor_serves_never_does() {
     let mut snapshot = cluster();
     let gone = Endpoint { serving: false, ..leaving("10.244.1.7") };
     assert_eq!(served(&mut snapshot, vec![not_ready("10.244.1.6"), gone]), [""; 0]);
-    let name = snapshot.services.keys().next().unwrap().clone();
-    let all = virtual_services(&snapshot, &name);
-    assert_eq!(all.values().next().unwrap().pool, Pool::Refuse);
+    assert_eq!(Dataplane::of(&snapshot).iter().next().unwrap().1.pool, Pool::Refuse);
 }
 
 #[test]
@@ -80,9 +79,9 @@ fn ports_are_matched_by_name_and_protocol() {
         let slice = std::sync::Arc::make_mut(slice);
         slice.ports.iter_mut().filter(|p| &*p.name == "admin").for_each(|p| p.port = 9090);
     }
-    let all = virtual_services(&snapshot, &name);
+    let plane = Dataplane::of(&snapshot);
     let backends: Vec<(u16, Backend)> =
-        all.iter().map(|(f, s)| (f.port, s.pool.backends()[0])).collect();
+        plane.iter().map(|(f, s)| (f.port, s.pool.backends()[0])).collect();
     let backend = |port| Backend { addr: ip("10.244.1.5"), port };
     assert_eq!(backends, [(80, backend(8080)), (81, backend(9090))]);
 }
@@ -90,13 +89,13 @@ fn ports_are_matched_by_name_and_protocol() {
 #[test]
 fn a_service_of_one_family_has_node_ports_of_that_family_only() {
     let mut snapshot = cluster();
-    let name = add(
+    add(
         &mut snapshot,
         "web",
-        super::world::node_ported("10.96.0.1", 30001),
+        crate::cases::world::node_ported("10.96.0.1", 30001),
         vec![ready("10.244.1.5")],
     );
     let frontends: Vec<String> =
-        virtual_services(&snapshot, &name).keys().map(ToString::to_string).collect();
+        Dataplane::of(&snapshot).iter().map(|(f, _)| f.to_string()).collect();
     assert_eq!(frontends, ["10.96.0.1 . tcp . 80", "192.168.56.70 . tcp . 30001"]);
 }

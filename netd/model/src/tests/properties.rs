@@ -8,10 +8,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::world::{add, cluster, ip, place};
 use crate::address::{Backend, Frontend, Protocol};
+use crate::cases::world::{add, cluster, ip, place};
 use crate::dataplane::Dataplane;
-use crate::ipvs;
+use crate::ipvs::{self, Programmed};
 use crate::nft::{self, Engine, Layout};
 use crate::packet::{From, Packet};
 use crate::snapshot::{Endpoint, Service, ServiceName, ServicePort, Snapshot};
@@ -39,10 +39,13 @@ const SOURCES: [(From, &str); 9] = [
     (From::Network, "fd56::10"),
 ];
 
+fn protocol() -> impl Strategy<Value = Protocol> {
+    select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp])
+}
+
 fn port() -> impl Strategy<Value = ServicePort> {
     let node_port = prop::option::of(select(vec![30001u16, 30002]));
-    (select(vec![80u16, 81]), any::<bool>(), node_port).prop_map(|(port, udp, node_port)| {
-        let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+    (select(vec![80u16, 81]), protocol(), node_port).prop_map(|(port, protocol, node_port)| {
         ServicePort { name: format!("{protocol}-{port}").into(), protocol, port, node_port }
     })
 }
@@ -85,7 +88,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
             1 => (false, true, true),
             _ => (true, true, false),
         };
-        Endpoint { ready, serving, terminating, ..super::world::ready(addr) }
+        Endpoint { ready, serving, terminating, ..crate::cases::world::ready(addr) }
     })
 }
 
@@ -110,11 +113,13 @@ fn packet() -> impl Strategy<Value = Packet> {
     targets.extend(BACKENDS);
     targets.extend(["10.96.9.9", "fd56::70", "198.51.100.1"]);
     let ports = select(vec![22u16, 80, 81, 8080, 30001, 30002]);
-    (select(SOURCES.to_vec()), select(targets), ports, any::<bool>(), 0..12u32).prop_map(
-        |((from, source), addr, port, udp, random)| {
-            let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
+    let remembers = prop::option::of(select(BACKENDS.to_vec()));
+    (select(SOURCES.to_vec()), select(targets), ports, protocol(), 0..12u32, remembers).prop_map(
+        |((from, source), addr, port, protocol, random, had)| {
             let to = Frontend { addr: ip(addr), protocol, port };
-            Packet { from, source: ip(source), to, random, remembers: None }
+            let had = had.map(ip).filter(|had| had.is_ipv4() == to.addr.is_ipv4());
+            let remembers = had.map(|addr| Backend { addr, port: 8080 });
+            Packet { from, source: ip(source), to, random, remembers }
         },
     )
 }
@@ -122,7 +127,7 @@ fn packet() -> impl Strategy<Value = Packet> {
 fn states(snapshot: &Snapshot) -> (nft::State, ipvs::State) {
     let plane = Dataplane::of(snapshot);
     (
-        nft::State::desired(&Layout::of(snapshot, Engine::Nftables), &plane),
+        nft::State::desired(&Layout::of(snapshot, Engine::Nftables), &plane, &BTreeSet::new()),
         ipvs::State::desired(&Layout::of(snapshot, Engine::Ipvs), &plane),
     )
 }
@@ -150,8 +155,8 @@ proptest! {
 
     #[test]
     fn a_plan_leads_to_the_desired_state_and_then_is_empty(before in spec(), after in spec()) {
-        let (old_table, old) = states(&snapshot(&before));
-        let (new_table, new) = states(&snapshot(&after));
+        let (before, after) = (snapshot(&before), snapshot(&after));
+        let ((old_table, old), (new_table, new)) = (states(&before), states(&after));
         let mut table = old_table;
         let ops = nft::diff(Some(&table), &new_table);
         nft::apply(&mut table, &ops);
@@ -159,16 +164,60 @@ proptest! {
         prop_assert!(table.pickers.is_superset(&new_table.pickers));
         prop_assert_eq!(nft::diff(Some(&table), &new_table), vec![]);
 
-        let (mut servers, mut addresses) = (old.servers, old.addresses);
-        let want = (&new.servers, &new.addresses);
-        let ops = ipvs::diff((&servers, &addresses), want);
-        ipvs::apply(&mut servers, &mut addresses, &ops);
-        prop_assert_eq!(ipvs::diff((&servers, &addresses), want), vec![]);
+        let layout = Layout::of(&after, Engine::Ipvs);
+        let plane = Dataplane::of(&after);
+        let mut have = Programmed { servers: old.servers, addresses: old.addresses };
+        let ops = ipvs::plan(&layout, &plane, &have, None);
+        ipvs::apply(&mut have, &ops);
+        prop_assert_eq!(ipvs::plan(&layout, &plane, &have, None), vec![]);
         // What is retired waits for its connections; once they are gone, it goes.
-        prop_assert_eq!(&without_retired(servers.clone()), want.0);
-        let ops = ipvs::sweep(&servers, &retired(&servers), want.0);
-        ipvs::apply(&mut servers, &mut addresses, &ops);
-        prop_assert_eq!((&servers, &addresses), want);
+        prop_assert_eq!(serving(&have), new.servers.clone());
+        prop_assert!(have.addresses.is_superset(&new.addresses));
+        let idle = have.retired().collect();
+        let ops = ipvs::sweep(&layout, &plane, &have, &idle);
+        ipvs::apply(&mut have, &ops);
+        prop_assert_eq!((&have.servers, &have.addresses), (&new.servers, &new.addresses));
+        prop_assert!(have.draining(&plane).is_empty());
+    }
+
+    /// Whatever a kernel holds, and whichever engine put it there: nothing that connections may
+    /// depend on goes before they end, and then all goes that is not wanted.
+    #[test]
+    fn a_switch_converges_in_both_directions(before in spec(), after in spec()) {
+        let (before, after) = (snapshot(&before), snapshot(&after));
+        let plane = Dataplane::of(&after);
+        let (new_table, new) = states(&after);
+        let to_nft = Layout::of(&after, Engine::Nftables);
+        let old = states(&before).1;
+        let mut have = Programmed { servers: old.servers.clone(), addresses: old.addresses };
+        let ops = ipvs::plan(&to_nft, &plane, &have, None);
+        ipvs::apply(&mut have, &ops);
+        prop_assert_eq!(ipvs::plan(&to_nft, &plane, &have, None), vec![]);
+        for (frontend, server) in &old.servers {
+            for backend in server.destinations.keys() {
+                let kept = have.servers.get(frontend).and_then(|s| s.destinations.get(backend));
+                let drains = frontend.protocol != Protocol::Udp || plane.serves(frontend, backend);
+                prop_assert_eq!(kept, drains.then_some(&0), "{} {}", frontend, backend);
+                let virtual_address = Layout::of(&before, Engine::Ipvs).is_virtual(frontend.addr);
+                prop_assert!(!drains || !virtual_address || have.addresses.contains(&frontend.addr));
+            }
+        }
+        let draining = have.draining(&plane);
+        let table = nft::State::desired(&to_nft, &plane, &draining);
+        prop_assert_eq!(&table.ruleset, &new_table.ruleset);
+
+        // And back, while some still drain.
+        let to_ipvs = Layout::of(&after, Engine::Ipvs);
+        let mut back = have.clone();
+        let ops = ipvs::plan(&to_ipvs, &plane, &back, None);
+        ipvs::apply(&mut back, &ops);
+        prop_assert_eq!(serving(&back), new.servers.clone());
+        prop_assert!(back.addresses.is_superset(&new.addresses));
+
+        let idle = have.retired().collect();
+        let ops = ipvs::sweep(&to_nft, &plane, &have, &idle);
+        ipvs::apply(&mut have, &ops);
+        prop_assert_eq!(have, Programmed::default());
     }
 
     #[test]
@@ -177,35 +226,37 @@ proptest! {
         let names: BTreeSet<&ServiceName> = old.services.keys().chain(new.services.keys()).collect();
         for engine in [Engine::Nftables, Engine::Ipvs] {
             let layout = Layout::of(&new, engine);
-            let beside = Layout::of(&new, Engine::Ipvs);
             let mut plane = Dataplane::of(&old);
-            let mut table = nft::State::desired(&layout, &plane);
-            let mut side = ipvs_parts(&old);
+            let mut table = nft::State::desired(&layout, &plane, &BTreeSet::new());
+            let mut have = ipvs_parts(&old);
+            let mut draining = BTreeSet::new();
             let mut step = old.clone();
             // One Service after another, as events come.
             for name in &names {
                 change(&mut step, &new, name);
                 let touched = plane.refresh(&step, [*name]);
-                let ops = nft::plan(&layout, &table, &plane, &touched);
+                if engine == Engine::Ipvs {
+                    let ops = ipvs::plan(&layout, &plane, &have, Some(&touched));
+                    ipvs::apply(&mut have, &ops);
+                    draining = have.draining(&plane);
+                }
+                let ops = nft::plan(&layout, &table, &plane, &touched, &draining);
                 nft::apply(&mut table, &ops);
-                let have = ipvs::observed_of_touched(&side.0, &side.1, &touched);
-                let want = ipvs::desired_of_touched(&beside, &plane, &touched);
-                let ops = ipvs::diff((&have.0, &have.1), (&want.0, &want.1));
-                ipvs::apply(&mut side.0, &mut side.1, &ops);
             }
             prop_assert_eq!(&plane, &Dataplane::of(&new));
-            prop_assert_eq!(table.elements, nft::State::desired(&layout, &plane).elements);
-            prop_assert_eq!((without_retired(side.0), side.1), ipvs_parts(&new));
+            let wanted = nft::State::desired(&layout, &plane, &draining);
+            prop_assert_eq!(table.elements, wanted.elements);
+            if engine == Engine::Ipvs {
+                prop_assert_eq!(ipvs::plan(&layout, &plane, &have, None), vec![]);
+                prop_assert_eq!(serving(&have), ipvs_parts(&new).servers);
+            }
         }
     }
 }
 
-fn retired(servers: &ipvs::Servers) -> BTreeSet<(Frontend, Backend)> {
-    let all = servers.iter().flat_map(|(f, s)| s.destinations.iter().map(|(b, w)| ((*f, *b), *w)));
-    all.filter(|(_, weight)| *weight == 0).map(|(place, _)| place).collect()
-}
-
-fn without_retired(mut servers: ipvs::Servers) -> ipvs::Servers {
+/// What takes new connections.
+fn serving(have: &Programmed) -> ipvs::Servers {
+    let mut servers = have.servers.clone();
     servers.retain(|_, server| {
         server.destinations.retain(|_, weight| *weight > 0);
         !server.destinations.is_empty()
@@ -213,9 +264,9 @@ fn without_retired(mut servers: ipvs::Servers) -> ipvs::Servers {
     servers
 }
 
-fn ipvs_parts(snapshot: &Snapshot) -> (ipvs::Servers, BTreeSet<IpAddr>) {
+fn ipvs_parts(snapshot: &Snapshot) -> Programmed {
     let state = states(snapshot).1;
-    (state.servers, state.addresses)
+    Programmed { servers: state.servers, addresses: state.addresses }
 }
 
 fn change(step: &mut Snapshot, new: &Snapshot, name: &ServiceName) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::world::{add, cluster, ip, ready, web};
 use crate::address::{Backend, Frontend, Protocol};
+use crate::cases::world::{add, cluster, ip, ready, web};
 use crate::conntrack::{Flow, is_stale};
 use crate::dataplane::Dataplane;
 use crate::route::{RouteOp, Routes, Via, desired_routes, diff_routes};

@@ -1,7 +1,7 @@
 //! What the rules' text must have in common, whatever the layout.
 
-use super::world::cluster;
 use crate::address::Family;
+use crate::cases::world::cluster;
 use crate::nft::render;
 use crate::nft::ruleset::Engine;
 use crate::nft::{Layout, rules};

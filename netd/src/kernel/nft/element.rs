@@ -5,10 +5,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use netmodel::address::{Backend, Family, Frontend, Protocol as Transport};
-use netmodel::nft::{ChainName, Container, Item, Key, Value, Verdict};
+use netmodel::nft::{ChainName, Client, Container, Item, Key, Value, Verdict};
 
 use crate::kernel::netlink::{Writer, attribute, text};
 
@@ -72,6 +73,11 @@ fn key_bytes(key: &Key) -> (Vec<u8>, Option<Vec<u8>>) {
             out.extend_from_slice(&slot.to_ne_bytes());
             (out, None)
         }
+        Item::Pair(frontend, backend) => {
+            let mut out = [frontend_bytes(frontend), octets(backend.addr)].concat();
+            push_port(&mut out, backend.port);
+            (out, None)
+        }
         Item::Clients(frontend, range) => {
             let with = |addr| [frontend_bytes(frontend), octets(addr)].concat();
             (with(range.network()), Some(with(range.broadcast())))
@@ -122,6 +128,10 @@ pub(super) fn read_element(
             let (frontend, rest) = read_frontend(family, key)?;
             Item::Slot(frontend, u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?))
         }
+        Container::Kept => {
+            let (frontend, rest) = read_frontend(family, key)?;
+            Item::Pair(frontend, read_backend(family, rest)?)
+        }
         Container::Admitted => {
             let (frontend, from) = read_frontend(family, key)?;
             let end = attribute(attribute(element, 10)?, 1)?;
@@ -132,7 +142,7 @@ pub(super) fn read_element(
             let (client, rest) = read_address(family, key)?;
             Item::Client(client, read_frontend(family, rest)?.0)
         }
-        Container::Vips | Container::Hairpin | Container::Nodes => {
+        Container::Vips | Container::Draining | Container::Hairpin | Container::Nodes => {
             Item::Address(read_address(family, key)?.0)
         }
     };
@@ -143,13 +153,25 @@ pub(super) fn read_element(
             Value::Verdict(read_verdict(attribute(data?, 2)?)?, Arc::from(owner))
         }
         Container::Endpoints | Container::OutsideEndpoints | Container::Affinity => {
-            let (addr, port) = read_address(family, attribute(data?, 1)?)?;
-            let port = u16::from_be_bytes(port.get(..2)?.try_into().ok()?);
-            Value::Backend(Backend { addr, port })
+            Value::Backend(read_backend(family, attribute(data?, 1)?)?)
         }
         _ => Value::Present,
     };
     Some((Key { container, item }, value))
+}
+
+/// Reads what is remembered of a client.
+pub(super) fn read_client(family: Family, element: &[u8]) -> Option<Client> {
+    let (key, value) = read_element(Container::Affinity, family, element)?;
+    let (Item::Client(addr, frontend), Value::Backend(backend)) = (key.item, value) else {
+        return None;
+    };
+    let milliseconds = |kind| {
+        let value = attribute(element, kind)?.try_into().ok()?;
+        Some(Duration::from_millis(u64::from_be_bytes(value)))
+    };
+    let timeout = milliseconds(4)?;
+    Some(Client { addr, frontend, backend, timeout, left: milliseconds(5).unwrap_or(timeout) })
 }
 
 fn read_verdict(data: &[u8]) -> Option<Verdict> {
@@ -171,6 +193,11 @@ fn read_address(family: Family, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
             Some((IpAddr::from(*addr), rest))
         }
     }
+}
+
+fn read_backend(family: Family, bytes: &[u8]) -> Option<Backend> {
+    let (addr, rest) = read_address(family, bytes)?;
+    Some(Backend { addr, port: u16::from_be_bytes(rest.get(..2)?.try_into().ok()?) })
 }
 
 fn read_frontend(family: Family, bytes: &[u8]) -> Option<(Frontend, &[u8])> {

@@ -1,7 +1,7 @@
 //! Rules as expressions of the kernel's little machine (`nft --debug=netlink` shows them).
 //!
 //! Only the rules of chains that are added while the table serves are written this way: one
-//! transaction with the elements that need them, and no program to start. Two of them, which
+//! transaction with the elements that need them, and no program to start. Those that
 //! remember clients, nft 1.0.6 has no words for.
 //!
 //! Registers are four bytes each, numbered from [`FIRST`].
@@ -57,10 +57,7 @@ pub(super) fn write_rule(writer: &mut Writer, rule: &Rule) {
         }
         Action::Recall => {
             is_family(writer, family);
-            source(writer, family, FIRST);
-            frontend(writer, family, FIRST + address_registers(family));
-            look_up(writer, &Container::Affinity.name(family), FIRST, FIRST);
-            translate(writer, family, FIRST);
+            recall(writer, family);
         }
         Action::LookupCalled => {
             is_family(writer, family);
@@ -205,6 +202,25 @@ fn look_up(writer: &mut Writer, map: &str, key: u32, to: u32) {
         w.be32(2, key);
         w.be32(3, to);
     });
+}
+
+/// Ends the rule unless the key is in the set.
+fn is_member(writer: &mut Writer, set: &str, key: u32) {
+    expression(writer, "lookup", |w| {
+        w.string(1, set);
+        w.be32(2, key);
+    });
+}
+
+/// Translates to the backend that is remembered for client and frontend, if it may be kept. The
+/// backend is loaded right behind the frontend, so that both together are a key.
+fn recall(writer: &mut Writer, family: Family) {
+    source(writer, family, FIRST);
+    let called = FIRST + address_registers(family);
+    let backend = frontend(writer, family, called);
+    look_up(writer, &Container::Affinity.name(family), FIRST, backend);
+    is_member(writer, &Container::Kept.name(family), called);
+    translate(writer, family, backend);
 }
 
 /// Remembers, for the client and the frontend it called, where the packet goes now.

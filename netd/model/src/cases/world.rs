@@ -1,30 +1,40 @@
-//! A small cluster made by hand: three nodes, of which `node-1` is this one.
+//! A small cluster made by hand: three nodes, of which `node-1` is this one, and words for what
+//! becomes of a packet.
+//!
+//! Addresses: nodes are 192.168.56.70 and up, and fd56::70 and up; pods of node N are in
+//! 10.244.N.0/24 and fd44:N::/64; a client outside is 192.168.56.10 and fd56::10.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::{Backend, Family, Frontend, Protocol};
-use crate::dataplane::Dataplane;
 use crate::nft::walk::Place;
-use crate::nft::{Engine, Layout};
-use crate::packet::{From, Outcome, Packet, Walk};
+use crate::packet::{From, Outcome, Packet};
 use crate::snapshot::{
     Endpoint, EndpointPort, EndpointSlice, Node, Service, ServiceName, ServicePort, Settings,
     Snapshot,
 };
-use crate::{ipvs, nft};
 
-pub(crate) fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+/// An address.
+#[must_use]
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
 }
 
 /// Nodes are 192.168.56.70 and up; node N's pods are 10.244.N.0/24 and fd44:N::/64.
-pub(crate) fn cluster() -> Snapshot {
+#[must_use]
+pub fn cluster() -> Snapshot {
     let mut snapshot = Snapshot::new(Settings {
         node_name: "node-1".into(),
-        cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap(), "fd44::/16".parse().unwrap()],
-        service_cidrs: vec!["10.96.0.0/12".parse().unwrap(), "fd96::/108".parse().unwrap()],
+        cluster_cidrs: vec![
+            "10.244.0.0/16".parse().expect("a range"),
+            "fd44::/16".parse().expect("a range"),
+        ],
+        service_cidrs: vec![
+            "10.96.0.0/12".parse().expect("a range"),
+            "fd96::/108".parse().expect("a range"),
+        ],
         bridge: "mini0".into(),
         node_ports: 30000..=32767,
         default_scheduler: "rr".into(),
@@ -36,8 +46,8 @@ pub(crate) fn cluster() -> Snapshot {
                 ip(&format!("fd56::{}", 69 + n)),
             ],
             pod_cidrs: vec![
-                format!("10.244.{n}.0/24").parse().unwrap(),
-                format!("fd44:{n}::/64").parse().unwrap(),
+                format!("10.244.{n}.0/24").parse().expect("a range"),
+                format!("fd44:{n}::/64").parse().expect("a range"),
             ],
             zone: Some(if n == 3 { "far" } else { "near" }.into()),
         };
@@ -47,7 +57,8 @@ pub(crate) fn cluster() -> Snapshot {
 }
 
 /// A Service with one unnamed TCP port 80 that its backends serve at 8080.
-pub(crate) fn web(vip: &str) -> Service {
+#[must_use]
+pub fn web(vip: &str) -> Service {
     Service {
         ports: vec![ServicePort {
             name: "".into(),
@@ -60,14 +71,17 @@ pub(crate) fn web(vip: &str) -> Service {
     }
 }
 
-pub(crate) fn node_ported(vip: &str, node_port: u16) -> Service {
+/// The same with a node port.
+#[must_use]
+pub fn node_ported(vip: &str, node_port: u16) -> Service {
     let mut service = web(vip);
     service.ports[0].node_port = Some(node_port);
     service
 }
 
 /// A ready endpoint, on the node that its address belongs to.
-pub(crate) fn ready(addr: &str) -> Endpoint {
+#[must_use]
+pub fn ready(addr: &str) -> Endpoint {
     let addr = ip(addr);
     Endpoint {
         node: node_of(addr).map(|n| format!("node-{n}").into()),
@@ -79,7 +93,8 @@ pub(crate) fn ready(addr: &str) -> Endpoint {
 }
 
 /// An endpoint that is being deleted and still answers.
-pub(crate) fn leaving(addr: &str) -> Endpoint {
+#[must_use]
+pub fn leaving(addr: &str) -> Endpoint {
     Endpoint { ready: false, terminating: true, ..ready(addr) }
 }
 
@@ -91,7 +106,9 @@ fn node_of(addr: IpAddr) -> Option<u16> {
     }
 }
 
-pub(crate) fn add(
+/// Adds a Service of namespace `default`, whose backends serve every port at 8080, with a slice of
+/// each family.
+pub fn add(
     snapshot: &mut Snapshot,
     name: &str,
     service: Service,
@@ -115,49 +132,38 @@ pub(crate) fn add(
     name
 }
 
-pub(crate) fn packet(from: From, source: &str, to: &str, random: u32) -> Packet {
-    let to: std::net::SocketAddr = to.parse().unwrap();
+/// The first packet of a TCP connection.
+#[must_use]
+pub fn packet(from: From, source: &str, to: &str, random: u32) -> Packet {
+    let to: std::net::SocketAddr = to.parse().expect("address and port");
     let to = Frontend { addr: to.ip(), protocol: Protocol::Tcp, port: to.port() };
     Packet { from, source: ip(source), to, random, remembers: None }
 }
 
-pub(crate) fn place(snapshot: &Snapshot) -> Place {
-    let mut own_addresses = snapshot.this_node().unwrap().addresses.clone();
+/// Where walks on `node-1` happen.
+#[must_use]
+pub fn place(snapshot: &Snapshot) -> Place {
+    let mut own_addresses = snapshot.this_node().expect("node-1 is there").addresses.clone();
     own_addresses.extend([ip("10.244.1.1"), ip("fd44:1::1")]);
     Place { bridge: snapshot.settings.bridge.clone(), own_addresses }
 }
 
-/// The walks of one packet through both engines.
-pub(crate) fn walks(snapshot: &Snapshot, packet: Packet) -> [(Engine, Walk); 2] {
-    let plane = Dataplane::of(snapshot);
-    let place = place(snapshot);
-    let table = nft::State::desired(&Layout::of(snapshot, Engine::Nftables), &plane);
-    let servers = ipvs::State::desired(&Layout::of(snapshot, Engine::Ipvs), &plane);
-    [
-        (Engine::Nftables, nft::walk::walk(&table, &place, packet)),
-        (Engine::Ipvs, ipvs::walk(&servers, &place, packet)),
-    ]
-}
-
-/// Both engines must give this outcome.
-#[track_caller]
-pub(crate) fn expect(snapshot: &Snapshot, packet: Packet, outcome: Outcome) {
-    for (engine, walk) in walks(snapshot, packet) {
-        let steps: Vec<String> = walk.steps.iter().map(ToString::to_string).collect();
-        assert_eq!(walk.outcome, outcome, "{engine:?}, {packet:?}:\n{}", steps.join("\n"));
-    }
-}
-
-pub(crate) fn translated(to: &str) -> Outcome {
+/// Delivered to a backend, which sees the client's own address.
+#[must_use]
+pub fn translated(to: &str) -> Outcome {
     delivered(to, true, false)
 }
 
-pub(crate) fn masqueraded(to: &str) -> Outcome {
+/// Delivered to a backend, which sees an address of this node.
+#[must_use]
+pub fn masqueraded(to: &str) -> Outcome {
     delivered(to, true, true)
 }
 
-pub(crate) fn delivered(to: &str, translated: bool, masqueraded: bool) -> Outcome {
-    let to: std::net::SocketAddr = to.parse().unwrap();
+/// Delivered.
+#[must_use]
+pub fn delivered(to: &str, translated: bool, masqueraded: bool) -> Outcome {
+    let to: std::net::SocketAddr = to.parse().expect("address and port");
     let to = Backend { addr: to.ip(), port: to.port() };
     Outcome::Delivered { to, translated, masqueraded }
 }

@@ -1,0 +1,90 @@
+//! What the kernel holds, for people: reads everything, changes nothing.
+
+use std::collections::BTreeSet;
+
+use netmodel::inspect::{self, Foreign, Inspection, Setting, VipLink};
+use netmodel::ipvs::{self, Programmed};
+use netmodel::nft;
+use netmodel::snapshot::Snapshot;
+
+use super::{Executor, VIP_LINK};
+use crate::kernel::ipvs::Connections;
+use crate::kernel::{OpError, sysctl};
+
+impl Executor {
+    /// What is programmed, what differs from what should be, and what is not ours. Reads the
+    /// kernel, changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel can't be read.
+    pub fn inspect(&mut self, snapshot: &Snapshot) -> Result<Inspection, OpError> {
+        let layout = self.layout_of(snapshot);
+        let plane = self.plane.anew(snapshot);
+        let mut foreign = Vec::new();
+        let (have, connections) = self.read_servers(snapshot, &mut foreign)?;
+        let server_ops = ipvs::plan(&layout, &plane, &have, None);
+        let bound = have.addresses.iter().copied();
+        let draining: BTreeSet<_> = have.draining_after(&server_ops, bound, &plane);
+        let desired = nft::State::desired(&layout, &plane, &draining);
+        let table = self.table.kernel.observe(&desired)?;
+        let table_ops = nft::diff(table.as_ref(), &desired);
+        let proxy = |what| Foreign { kind: "table", what, whose: Some("kube-proxy") };
+        foreign.extend(self.table.kernel.other_proxies()?.into_iter().map(proxy));
+        let is_there = self.table.kernel.exists()?;
+        let found = inspect::Found {
+            table: table.as_ref(),
+            table_is_there: is_there,
+            servers: &have,
+            connections: &connections,
+        };
+        Ok(Inspection {
+            engine: self.engine,
+            kernel: sysctl::get("kernel.osrelease").unwrap_or_default(),
+            settings: self.read_settings(),
+            vip_link: self.read_vip_link()?,
+            rows: inspect::rows(&plane, &found),
+            differences: inspect::differences(&plane, &found, &table_ops, &server_ops),
+            foreign,
+            problems: self.problems(),
+        })
+    }
+
+    fn read_servers(
+        &mut self,
+        snapshot: &Snapshot,
+        foreign: &mut Vec<Foreign>,
+    ) -> Result<(Programmed, Connections), OpError> {
+        let Some(balancer) = &mut self.balancer else {
+            return Ok((Programmed::default(), Connections::new()));
+        };
+        let addresses = self.network.addresses(VIP_LINK)?;
+        let (mut servers, connections) = balancer.kernel.servers()?;
+        let own = snapshot.this_node().into_iter().flat_map(|n| n.addresses.clone()).collect();
+        let node_ports = &snapshot.settings.node_ports;
+        servers.retain(|frontend, server| {
+            let ours = ipvs::is_ours(frontend, &addresses, &own, node_ports, &self.plane);
+            if !ours {
+                let what = format!("{frontend} scheduler {}", server.scheduler);
+                foreign.push(Foreign { kind: "virtual server", what, whose: None });
+            }
+            ours
+        });
+        Ok((Programmed { servers, addresses }, connections))
+    }
+
+    fn read_settings(&self) -> Vec<Setting> {
+        let read = |setting: &crate::settings::Setting| Setting {
+            name: setting.name.clone(),
+            value: sysctl::get(&setting.name),
+            wanted: setting.value.to_owned(),
+            why: setting.why,
+        };
+        self.settings.iter().map(read).collect()
+    }
+
+    fn read_vip_link(&mut self) -> Result<Option<VipLink>, OpError> {
+        let Some(kind) = self.network.link_kind(VIP_LINK)? else { return Ok(None) };
+        let addresses = self.network.addresses(VIP_LINK)?.into_iter().collect();
+        Ok(Some(VipLink { name: VIP_LINK.to_owned(), kind, addresses }))
+    }
+}

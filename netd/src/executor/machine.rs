@@ -1,0 +1,68 @@
+//! Routes and settings of the node, compared with what they were left as.
+
+use netmodel::nft::Layout;
+use netmodel::repair::{Object, Repair};
+use netmodel::route::{RouteOp, Routes, desired_routes, diff_routes};
+use netmodel::snapshot::Snapshot;
+
+use super::{Executor, Report};
+use crate::kernel::sysctl;
+use crate::settings;
+
+impl Executor {
+    pub(super) fn sync_settings(&mut self, layout: &Layout, report: &mut Report) {
+        let alone = match self.network.bridges() {
+            Ok(bridges) => bridges.iter().all(|name| **name == *layout.bridge),
+            Err(error) => return report.failures.push(error),
+        };
+        let left = std::mem::replace(&mut self.settings, settings::wanted(layout, alone));
+        for setting in &self.settings {
+            match sysctl::set(&setting.name, setting.value) {
+                Ok(None) => {}
+                Ok(Some(was)) => {
+                    report.writes += 1;
+                    if left.contains(setting) {
+                        let what = format!("{} was set to {was}", setting.name);
+                        report.repaired.push(Repair::new(Object::Setting, what));
+                    }
+                }
+                Err(error) => report.failures.push(error),
+            }
+        }
+    }
+
+    pub(super) fn sync_routes(&mut self, snapshot: &Snapshot, report: &mut Report) {
+        let bridge = &snapshot.settings.bridge;
+        let observed = match self.network.routes(bridge) {
+            Ok(routes) => routes,
+            Err(error) => return report.failures.push(error),
+        };
+        let desired = desired_routes(snapshot);
+        for op in diff_routes(&observed, &desired) {
+            match self.network.change_route(&op, already_there(&observed, &op), bridge) {
+                Ok(()) => {
+                    report.writes += 1;
+                    report.repaired.extend(repair(&self.routes, &op));
+                }
+                Err(error) => report.failures.push(error),
+            }
+        }
+        self.routes = desired;
+    }
+}
+
+fn already_there(observed: &Routes, op: &RouteOp) -> bool {
+    match op {
+        RouteOp::Set(net, _) | RouteOp::Delete(net) => observed.contains_key(net),
+    }
+}
+
+/// Was the route as `op` makes it when it was left?
+fn repair(left: &Routes, op: &RouteOp) -> Option<Repair> {
+    match op {
+        RouteOp::Set(net, via) if left.get(net) == Some(via) => {
+            Some(Repair::new(Object::Route, format!("{net} was deleted or changed")))
+        }
+        _ => None,
+    }
+}
