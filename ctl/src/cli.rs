@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+mod netd;
+
 /// A mini Kubernetes to see how its networking works.
 #[derive(Debug, Parser)]
 #[command(name = "minictl", version, propagate_version = false, disable_help_subcommand = true)]
@@ -262,6 +264,8 @@ pub(crate) struct Node {
     /// Engine for Services
     #[arg(long, value_enum, default_value_t)]
     pub(crate) dataplane: Dataplane,
+    #[command(flatten)]
+    pub(crate) netd: netd::NetdFlags,
 }
 
 /// `minictl kubeconfig`
@@ -292,6 +296,8 @@ pub(crate) struct Netd {
     /// Engine for Services
     #[arg(long, value_enum, default_value_t)]
     pub(crate) dataplane: Dataplane,
+    #[command(flatten)]
+    pub(crate) netd: netd::NetdFlags,
 }
 
 impl From<IpFamily> for lab::spec::IpFamily {
@@ -314,7 +320,7 @@ impl From<Dataplane> for lab::spec::Dataplane {
     }
 }
 
-impl From<Dataplane> for netd::Mode {
+impl From<Dataplane> for ::netd::Mode {
     fn from(dataplane: Dataplane) -> Self {
         match dataplane {
             Dataplane::Auto => Self::Auto,

@@ -63,6 +63,9 @@ pub(crate) async fn run_netd(
         service_cidrs: options.ranges.service_cidr.clone(),
         node_ports: NODE_PORTS,
         bridge: options.bridge,
+        scheduler: options.netd.ipvs_scheduler,
+        metrics_address: options.netd.metrics_bind_address.0,
+        health_address: options.netd.healthz_bind_address.0,
     };
     let (_control, questions) = netd::control();
     Ok(netd::run(client, config, questions, stop).await?)
@@ -104,5 +107,8 @@ fn netd_config(options: &cli::Node) -> netd::Config {
         service_cidrs: options.ranges.service_cidr.clone(),
         node_ports: NODE_PORTS,
         bridge: BRIDGE.to_owned(),
+        scheduler: options.netd.ipvs_scheduler.clone(),
+        metrics_address: options.netd.metrics_bind_address.0,
+        health_address: options.netd.healthz_bind_address.0,
     }
 }

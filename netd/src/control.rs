@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
+use netmodel::inspect::Inspection;
 use netmodel::nft::Engine;
+use netmodel::repair::summary;
 use netmodel::snapshot::ServiceName;
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,12 +31,15 @@ pub struct Control {
 #[derive(Debug)]
 pub struct Questions {
     pub(crate) waiting: mpsc::Receiver<Question>,
+    /// A handle for netd's own pages.
+    pub(crate) own: Control,
 }
 
 /// One question, with the way back.
 #[derive(Debug)]
 pub(crate) enum Question {
     Status(oneshot::Sender<Status>),
+    Inspect(oneshot::Sender<Result<Inspection, ControlError>>),
 }
 
 /// Why there is no answer.
@@ -55,7 +60,8 @@ pub enum ControlError {
 #[must_use]
 pub fn control() -> (Control, Questions) {
     let (questions, waiting) = mpsc::channel(WAITING);
-    (Control { questions }, Questions { waiting })
+    let control = Control { questions };
+    (control.clone(), Questions { waiting, own: control })
 }
 
 impl Control {
@@ -65,6 +71,14 @@ impl Control {
     /// When netd is not running.
     pub async fn status(&self) -> Result<Status, ControlError> {
         self.ask(Question::Status).await
+    }
+
+    /// What is programmed for which Service, what differs, and what is not ours.
+    ///
+    /// # Errors
+    /// When netd is not running, has not read the cluster yet, or can't read the kernel.
+    pub async fn inspect(&self) -> Result<Inspection, ControlError> {
+        self.ask(Question::Inspect).await?
     }
 
     async fn ask<T>(
@@ -178,6 +192,15 @@ impl Activity {
         self.failures += report.failures.len() as u64;
         if report.writes > 0 {
             self.last_write = Some(now);
+        }
+        if !report.repaired.is_empty() {
+            self.last_repair = Some(now);
+        }
+        for repair in &report.repaired {
+            *self.repairs.entry(repair.object.word()).or_default() += repair.count as u64;
+        }
+        for repair in summary(report.repaired.clone()) {
+            remember(&mut self.recent_repairs, repair.to_string());
         }
         for failure in &report.failures {
             remember(&mut self.recent_failures, crate::error_chain(failure));

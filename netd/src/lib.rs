@@ -10,13 +10,23 @@ mod conditions;
 mod control;
 mod convert;
 mod engine;
+mod events;
 mod executor;
+mod health;
+
 mod inputs;
 mod kernel;
+mod listeners;
+mod metrics;
 mod reconcile;
+mod relay;
+mod service_health;
 mod settings;
+mod tell;
 mod wanted;
+mod web;
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
@@ -24,9 +34,7 @@ use kube::Client;
 use netmodel::snapshot::Settings;
 use tokio_util::sync::CancellationToken;
 
-pub use control::{
-    Activity, Control, ControlError, Counts, Problem, Questions, Status, control,
-};
+pub use control::{Activity, Control, ControlError, Counts, Problem, Questions, Status, control};
 pub use engine::{Choice, Mode, choose};
 pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
 pub use kernel::OpError;
@@ -51,6 +59,12 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// The link that this node's pods hang on.
     pub bridge: String,
+    /// The IPVS scheduler of Services that ask for none.
+    pub scheduler: String,
+    /// Where metrics are served; nowhere if absent.
+    pub metrics_address: Option<SocketAddr>,
+    /// Where health is told; nowhere if absent.
+    pub health_address: Option<SocketAddr>,
 }
 
 impl Config {
@@ -61,7 +75,7 @@ impl Config {
             service_cidrs: self.service_cidrs.clone(),
             bridge: self.bridge.as_str().into(),
             node_ports: self.node_ports.clone(),
-            default_scheduler: netmodel::ipvs::DEFAULT_SCHEDULER.into(),
+            default_scheduler: self.scheduler.as_str().into(),
         }
     }
 }

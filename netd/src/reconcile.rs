@@ -2,36 +2,47 @@
 //!
 //! Level-triggered: an event, a notification of the kernel or a timer only says "look again".
 //! Guarantees: nothing is programmed before all watches have listed once; a failure is tried
-//! again with growing pauses; the kernel is compared with what it should hold at every
-//! [`RESYNC`], and soon after somebody else changes it. Questions are answered between two looks.
+//! again with growing pauses, and never loses a timer; the kernel is compared with what it should
+//! hold at every [`RESYNC`], soon after it tells that somebody else changed it, and at every
+//! [`AUDIT`] for what it does not tell. Questions are answered between two looks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1 as core;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
 use netmodel::snapshot::Snapshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{Activity, Counts, Question, Questions, Status};
+use crate::control::{Activity, Questions};
 use crate::engine::{Mode, choose};
+use crate::events::Severity;
 use crate::executor::{Changes, Executor, Report};
+use crate::health::Health;
 use crate::inputs::{self, Dirty, Event, Inputs};
 use crate::kernel::monitor::{Alarm, Tampered};
+use crate::listeners::{self, Listeners};
+use crate::metrics::Metrics;
+use crate::tell::Teller;
 use crate::wanted::{Decision, Wish};
-use crate::{Config, ENGINE_ANNOTATION, NetdError};
+use crate::{Config, NetdError};
+
+mod answers;
 
 /// The kernel is compared with what it should hold this often.
 const RESYNC: Duration = Duration::from_secs(60);
+/// What the kernel sends no notice of is looked at this often.
+const AUDIT: Duration = Duration::from_millis(500);
 /// The pauses before failed steps are tried again.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Changes by others come in bursts: look once, this long after the first.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Listeners follow the kernel by this much, so that a burst of changes costs them one look.
+const LISTEN: Duration = Duration::from_millis(50);
 
 /// Runs until told to stop.
 pub(crate) async fn run(
@@ -41,20 +52,24 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) -> Result<(), NetdError> {
     let now = Timestamp::now();
-    let (say, said) = tokio::sync::watch::channel(String::new());
-    let annotated = annotate(client.clone(), config.node_name.clone(), said);
+    let (teller, telling) = Teller::new(&client, &config.node_name);
+    let health = Arc::new(Health::default());
+    let metrics = Arc::new(Metrics::default());
+    let pages = listeners::pages(&config, questions.own.clone(), &health, &metrics);
     let mut reconciler = Reconciler {
         events: inputs::watch(&client, &config.node_name),
         inputs: Inputs::new(config.settings(), now),
         questions,
         flag: config.mode,
         node: config.node_name,
-        say,
+        teller,
+        listeners: Listeners::new(health.clone()),
+        health,
+        metrics,
         decided: None,
         executor: None,
         alarm: None,
-        look_at: None,
-        check_at: None,
+        timers: Timers::starting(),
         tampered: None,
         retry: FIRST_RETRY,
         activity: Activity::since(now),
@@ -63,32 +78,9 @@ pub(crate) async fn run(
         biased;
         () = stop.cancelled() => Ok(()),
         result = reconciler.run() => result,
-        () = annotated => Ok(()),
+        // They end only when nobody could hear them any more.
+        () = async { tokio::join!(telling, pages); } => Ok(()),
     }
-}
-
-/// Says on the Node which engine serves it; never ends.
-async fn annotate(client: Client, node: String, mut said: tokio::sync::watch::Receiver<String>) {
-    let nodes: Api<core::Node> = Api::all(client);
-    let mut pause = FIRST_RETRY;
-    while said.changed().await.is_ok() {
-        loop {
-            let text = said.borrow_and_update().clone();
-            let patch = serde_json::json!({"metadata": {"annotations": {ENGINE_ANNOTATION: text}}});
-            // The Node may not be registered yet.
-            match nodes.patch_metadata(&node, &PatchParams::default(), &Patch::Merge(&patch)).await
-            {
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "annotate {node}");
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_RETRY);
-        }
-        pause = FIRST_RETRY;
-    }
-    std::future::pending().await
 }
 
 struct Reconciler {
@@ -98,20 +90,52 @@ struct Reconciler {
     node: String,
     /// The engine that the command line asks for.
     flag: Mode,
-    /// What the Node is to say about its engine.
-    say: tokio::sync::watch::Sender<String>,
+    teller: Teller,
+    listeners: Listeners,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
     /// The engine in use, and the wish that led to it.
     decided: Option<(Wish, Decision)>,
     /// Absent before the inputs have synced, and while a blocking thread works with it.
     executor: Option<Executor>,
     alarm: Option<Alarm>,
+    timers: Timers,
+    tampered: Option<Tampered>,
+    retry: Duration,
+    activity: Activity,
+}
+
+/// When what is due.
+struct Timers {
+    audit: Interval,
+    audit_is_due: bool,
     /// When the kernel is to be compared, whatever the API says.
     look_at: Option<Instant>,
     /// When to look at what somebody else may have changed.
     check_at: Option<Instant>,
-    tampered: Option<Tampered>,
-    retry: Duration,
-    activity: Activity,
+    /// When listeners are to follow.
+    listen_at: Option<Instant>,
+}
+
+impl Timers {
+    fn starting() -> Self {
+        let mut audit = tokio::time::interval(AUDIT);
+        audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { audit, audit_is_due: false, look_at: None, check_at: None, listen_at: None }
+    }
+}
+
+/// Not later than this long from now.
+fn hasten(timer: &mut Option<Instant>, within: Duration) {
+    let at = Instant::now() + within;
+    *timer = Some(timer.map_or(at, |earlier| earlier.min(at)));
+}
+
+async fn reached(timer: Option<Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Reconciler {
@@ -122,18 +146,22 @@ impl Reconciler {
                 continue;
             }
             self.follow_the_wish().await?;
+            let full = self.inputs.dirty.all;
             if !self.inputs.dirty.is_clean() {
                 let report = self.look().await?;
-                self.note(&report);
+                self.note(report, Some(full));
             }
+            if std::mem::take(&mut self.timers.audit_is_due) {
+                let report = self.in_kernel(Executor::audit).await?;
+                self.note(report, None);
+            }
+            self.tell(full);
+            self.listen();
         }
     }
 
     /// Waits until there may be something to do, and marks it.
     async fn wait(&mut self) {
-        let later = || Instant::now() + RESYNC;
-        let timer = self.look_at.unwrap_or_else(later);
-        let check = self.check_at.unwrap_or_else(later);
         let alarm = self.alarm.as_ref();
         let ring = async {
             match alarm {
@@ -141,74 +169,125 @@ impl Reconciler {
                 None => std::future::pending().await,
             }
         };
+        let timers = &mut self.timers;
         // All arms only wait; dropping any of them loses nothing.
         tokio::select! {
             events = self.events.next() => match events {
-                Some(events) => events.into_iter().for_each(|e| self.inputs.apply(e)),
-                // A watcher never ends; if one does, the timer goes on.
-                None => tokio::time::sleep(RESYNC).await,
+                Some(events) => self.apply(events),
+                // A watcher never ends; if one does, the timers go on.
+                None => self.events = futures::stream::pending().boxed(),
             },
-            Some(question) = self.questions.waiting.recv() => self.answer(question),
+            Some(question) = self.questions.waiting.recv() => self.answer(question).await,
             tampered = ring => {
-                let soon = Instant::now() + SETTLE;
-                self.check_at = Some(self.check_at.map_or(soon, |at| at.min(soon)));
+                hasten(&mut timers.check_at, SETTLE);
                 self.tampered = self.tampered.max(Some(tampered));
             }
-            () = tokio::time::sleep_until(check) => {
+            () = reached(timers.check_at) => {
+                timers.check_at = None;
                 match self.tampered.take() {
                     Some(Tampered::Network) => self.inputs.dirty.network = true,
                     _ => self.inputs.dirty.all = true,
                 }
-                self.check_at = None;
             }
-            () = tokio::time::sleep_until(timer) => self.inputs.dirty.all = true,
+            () = reached(timers.look_at) => {
+                timers.look_at = None;
+                self.inputs.dirty.all = true;
+            }
+            () = reached(timers.listen_at) => {}
+            _ = timers.audit.tick(), if alarm.is_some() => timers.audit_is_due = true,
+        }
+    }
+
+    fn apply(&mut self, events: Vec<Event>) {
+        events.into_iter().for_each(|event| self.inputs.apply(event));
+        if !self.inputs.dirty.is_clean() {
+            self.health.queued();
+        }
+        let news = &mut self.inputs.news;
+        let services = std::mem::take(&mut news.service_changes);
+        let slices = std::mem::take(&mut news.slice_changes);
+        if services + slices > 0 {
+            self.metrics.queued(services, slices, Timestamp::now());
         }
     }
 
     /// Sees to it that the engine in use is the wanted one, and that the Node says so.
     async fn follow_the_wish(&mut self) -> Result<(), NetdError> {
         let own = self.inputs.own_node.as_ref();
+        self.health.set_leaving(own.is_some_and(|own| own.leaving));
         let wish = Wish::of(self.flag, own.and_then(|own| own.wanted.as_deref()));
         let stands = self.decided.as_ref().is_some_and(|(old, decision)| {
             // What was impossible may be possible by the next full look: modules can be loaded.
             *old == wish && (decision.refused.is_none() || !self.inputs.dirty.all)
         });
         if !stands {
-            self.decide(wish).await?;
+            let decision = self.decide(&wish).await?;
+            self.adopt(wish, decision).await?;
         }
-        let Some((_, decision)) = &self.decided else { return Ok(()) };
-        let text = decision.to_string();
-        let stated = self.inputs.own_node.as_ref().and_then(|own| own.stated.as_deref());
-        let news = std::mem::take(&mut self.inputs.news.own_node);
-        if *self.say.borrow() != text || news && stated != Some(&*text) {
-            self.say.send_replace(text);
+        if let Some((_, decision)) = &self.decided {
+            self.teller.engine(decision.to_string(), &mut self.inputs);
         }
         Ok(())
     }
 
-    async fn decide(&mut self, wish: Wish) -> Result<(), NetdError> {
-        let node = self.node.clone();
-        let prepare = |source| NetdError::Prepare { node: node.clone(), source };
-        let (flag, mode) = (self.flag, wish.mode);
+    async fn decide(&self, wish: &Wish) -> Result<Decision, NetdError> {
         let current = self.decided.as_ref().map(|(_, decision)| decision.clone());
-        let ask = wish.clone();
+        let (wish, flag) = (wish.clone(), self.flag);
         // Asking may load a module.
         let decision = tokio::task::spawn_blocking(move || {
-            Decision::about(&ask, choose(mode), || match current {
+            Decision::about(&wish, choose(wish.mode), || match current {
                 Some(decision) => Ok(decision),
                 None => choose(flag).map(Decision::from),
             })
         });
-        let decision = decision
+        let node = || self.node.clone();
+        decision
             .await
-            .map_err(|source| NetdError::Stopped { node: node.clone(), source })?
-            .map_err(prepare)?;
-        if self.executor.as_ref().is_none_or(|e| e.engine() != decision.engine) {
-            let executor = Executor::open(decision.engine).map_err(prepare)?;
-            self.alarm = Some(Alarm::open(executor.table_port()).map_err(prepare)?);
-            self.executor = Some(executor);
+            .map_err(|source| NetdError::Stopped { node: node(), source })?
+            .map_err(|source| NetdError::Prepare { node: node(), source })
+    }
+
+    /// Lets the engine serve that was decided on, or says why it does not.
+    async fn adopt(&mut self, wish: Wish, mut decision: Decision) -> Result<(), NetdError> {
+        let before = self.executor.as_ref().map(Executor::engine);
+        match before {
+            None => {
+                let prepare = |source| NetdError::Prepare { node: self.node.clone(), source };
+                let executor = Executor::open(decision.engine).map_err(prepare)?;
+                self.alarm = Some(
+                    Alarm::open(executor.table_port(), &self.inputs.snapshot.settings.bridge)
+                        .map_err(prepare)?,
+                );
+                self.executor = Some(executor);
+            }
+            Some(engine) if engine != decision.engine => {
+                let wanted = decision.engine;
+                let switched = self.in_kernel(move |executor, _| executor.switch(wanted)).await?;
+                if let (Err(error), Some((_, old))) = (switched, &self.decided) {
+                    decision =
+                        Decision { refused: Some(crate::error_chain(&error)), ..old.clone() };
+                }
+            }
+            Some(_) => {}
+        }
+        if before != Some(decision.engine) {
             self.inputs.dirty.all = true;
-            tracing::info!(node = %self.node, engine = %decision, "data plane starts");
+            tracing::info!(node = %self.node, engine = %decision, "the engine that serves");
+            if before.is_some() {
+                let message = format!("Services are carried by {decision} from now on");
+                self.teller.about_node(
+                    &self.inputs,
+                    Severity::Normal,
+                    "DataplaneSwitched",
+                    message,
+                );
+            }
+        }
+        let known = self.decided.as_ref().is_some_and(|(_, old)| old.refused == decision.refused);
+        if let Some(refused) = decision.refused.clone().filter(|_| !known) {
+            tracing::warn!(node = %self.node, refused, "the wanted engine does not serve");
+            let reason = "DataplaneEngineRefused";
+            self.teller.about_node(&self.inputs, Severity::Warning, reason, refused);
         }
         self.decided = Some((wish, decision));
         Ok(())
@@ -216,7 +295,8 @@ impl Reconciler {
 
     async fn look(&mut self) -> Result<Report, NetdError> {
         let dirty = std::mem::take(&mut self.inputs.dirty);
-        let all = dirty.all;
+        let (all, triggered) = (dirty.all, dirty.triggered.clone());
+        let began = std::time::Instant::now();
         let report = self.in_kernel(move |executor, snapshot| match &dirty {
             Dirty { all: true, .. } => executor.sync(snapshot, Changes::All),
             Dirty { services, network, .. } => {
@@ -228,10 +308,19 @@ impl Reconciler {
             }
         });
         let report = report.await?;
-        if all || self.look_at.is_none() {
-            self.look_at = Some(Instant::now() + RESYNC);
-            self.activity.last_look = Some(Timestamp::now());
+        let now = Timestamp::now();
+        let well = report.failures.is_empty();
+        self.metrics.looked(began.elapsed(), all, well, now);
+        if well {
+            self.metrics.programmed(&triggered, now);
+            self.health.updated(now);
         }
+        if all {
+            self.timers.look_at = None;
+            self.activity.last_look = Some(now);
+        }
+        hasten(&mut self.timers.look_at, RESYNC);
+        hasten(&mut self.timers.listen_at, LISTEN);
         Ok(report)
     }
 
@@ -254,48 +343,46 @@ impl Reconciler {
         Ok(result)
     }
 
-    fn note(&mut self, report: &Report) {
-        self.activity.add(report, Timestamp::now());
+    /// Takes note of what was done; `look` says whether it was a look, and a full one.
+    fn note(&mut self, report: Report, look: Option<bool>) {
+        self.activity.add(&report, Timestamp::now());
         if report.writes + report.forgotten > 0 {
             tracing::debug!(writes = report.writes, forgotten = report.forgotten, "data plane");
         }
+        for repair in &report.repaired {
+            tracing::warn!(node = %self.node, %repair, "changed by another hand and put back");
+        }
+        self.teller.repaired(&self.inputs, report.repaired);
         if report.failures.is_empty() {
-            self.retry = FIRST_RETRY;
+            if look == Some(true) {
+                self.retry = FIRST_RETRY;
+            }
             return;
         }
-        for failure in &report.failures {
-            tracing::warn!(error = failure as &dyn std::error::Error, "data plane");
+        hasten(&mut self.timers.look_at, self.retry);
+        if look.is_some() {
+            self.retry = (self.retry * 2).min(LAST_RETRY);
         }
-        self.look_at = Some(Instant::now() + self.retry);
-        self.retry = (self.retry * 2).min(LAST_RETRY);
+        let failures = report.failures.iter();
+        let causes: Vec<String> = failures.map(|failure| crate::error_chain(failure)).collect();
+        tracing::warn!(node = %self.node, failures = ?causes, "data plane");
+        let message = format!("could not be done and is tried again: {}", causes.join("; "));
+        self.teller.about_node(&self.inputs, Severity::Warning, "DataplaneFailed", message);
     }
 
-    fn answer(&mut self, question: Question) {
-        // Who asked may have gone.
-        match question {
-            Question::Status(tell) => drop(tell.send(self.status())),
-        }
+    /// Tells the authors of Services what became of them.
+    fn tell(&mut self, full: bool) {
+        let Some(executor) = &self.executor else { return };
+        let problems = executor.problems();
+        self.teller.problems(&mut self.inputs, problems, full);
     }
 
-    fn status(&self) -> Status {
-        let decision = self.decided.as_ref().map(|(_, decision)| decision);
-        let plane = self.executor.as_ref().map(Executor::plane);
-        let backends = |service: &netmodel::service::VirtualService| service.pool.backends().len();
-        Status {
-            node: self.node.clone(),
-            engine: decision.map(|d| d.engine),
-            reason: decision.map(|d| d.reason.clone()).unwrap_or_default(),
-            wanted: self.decided.as_ref().map_or(self.flag, |(wish, _)| wish.mode),
-            refused: decision.and_then(|d| d.refused.clone()),
-            synced: self.inputs.synced(),
-            activity: self.activity.clone(),
-            counts: plane.map_or_else(Counts::default, |plane| Counts {
-                services: plane.services().count(),
-                frontends: plane.iter().count(),
-                backends: plane.iter().map(|(_, service)| backends(service)).sum(),
-                routes: netmodel::route::desired_routes(&self.inputs.snapshot).len(),
-            }),
-            problems: Vec::new(),
+    /// Lets the listeners follow when it is time.
+    fn listen(&mut self) {
+        let Some(executor) = &self.executor else { return };
+        if self.timers.listen_at.is_some_and(|at| at <= Instant::now()) {
+            self.timers.listen_at = None;
+            self.listeners.follow(executor.plane(), &self.inputs, &self.teller);
         }
     }
 }

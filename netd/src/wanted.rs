@@ -6,8 +6,8 @@
 
 use netmodel::nft::Engine;
 
-pub use crate::engine::Mode;
 use crate::engine::Choice;
+pub(crate) use crate::engine::Mode;
 use crate::kernel::OpError;
 
 /// The annotation on a Node by which an engine is asked for while netd runs.

@@ -4,6 +4,12 @@
 #[path = "packets/net.rs"]
 #[expect(dead_code, reason = "only a namespace is needed here, no packets")]
 mod net;
+/// The network's tools call by SCTP, too; here nobody does.
+mod sctp {
+    pub(crate) fn call_here(to: std::net::SocketAddr) -> crate::net::Outcome {
+        panic!("nobody calls {to} by SCTP here")
+    }
+}
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -148,6 +154,9 @@ impl Running {
             service_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
             node_ports: 30000..=32767,
             bridge: "mini0".to_owned(),
+            scheduler: "rr".to_owned(),
+            metrics_address: Some("127.0.0.1:10249".parse().unwrap()),
+            health_address: Some("0.0.0.0:10256".parse().unwrap()),
         };
         let (api, token) = (api.clone(), stop.clone());
         let (control, questions) = netd::control();
@@ -156,7 +165,9 @@ impl Running {
             std::thread::spawn(move || {
                 let runtime =
                     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(async { netd::run(api.client(), config, questions, token).await.unwrap() });
+                runtime.block_on(async {
+                    netd::run(api.client(), config, questions, token).await.unwrap()
+                });
                 let _ = tell.send(());
             });
         });

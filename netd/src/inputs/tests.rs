@@ -1,7 +1,7 @@
 //! Events in, snapshot and dirt out.
 
-use netmodel::address::Family;
 use jiff::Timestamp;
+use netmodel::address::Family;
 use netmodel::snapshot::{Endpoint, EndpointSlice, Node, Service, ServiceName, Settings};
 
 use super::{Change, Event, Facts, Inputs, OwnNode, OwnedSlice};

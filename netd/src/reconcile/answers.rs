@@ -1,0 +1,73 @@
+//! Answers to questions about the running data plane, given between two looks.
+
+use std::sync::Arc;
+
+use netmodel::inspect::Inspection;
+use netmodel::problem::Problem;
+use netmodel::service::VirtualService;
+
+use super::Reconciler;
+use crate::control::{self, ControlError, Counts, Question, Status};
+use crate::executor::Executor;
+use crate::tell::sentence;
+
+impl Reconciler {
+    pub(super) async fn answer(&mut self, question: Question) {
+        // Who asked may have gone.
+        match question {
+            Question::Status(tell) => drop(tell.send(self.status())),
+            Question::Inspect(tell) => drop(tell.send(self.inspect().await)),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let decision = self.decided.as_ref().map(|(_, decision)| decision);
+        let problems = self.executor.as_ref().map(Executor::problems).unwrap_or_default();
+        Status {
+            node: self.node.clone(),
+            engine: decision.map(|d| d.engine),
+            reason: decision.map(|d| d.reason.clone()).unwrap_or_default(),
+            wanted: self.decided.as_ref().map_or(self.flag, |(wish, _)| wish.mode),
+            refused: decision.and_then(|d| d.refused.clone()),
+            synced: self.inputs.synced(),
+            activity: self.activity.clone(),
+            counts: self.counts(),
+            problems: problems.iter().map(told).collect(),
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        let Some(plane) = self.executor.as_ref().map(Executor::plane) else {
+            return Counts::default();
+        };
+        let backends = |service: &VirtualService| service.pool.backends().len();
+        Counts {
+            services: plane.services().count(),
+            frontends: plane.iter().count(),
+            backends: plane.iter().map(|(_, service)| backends(service)).sum(),
+            routes: netmodel::route::desired_routes(&self.inputs.snapshot).len(),
+        }
+    }
+
+    async fn inspect(&mut self) -> Result<Inspection, ControlError> {
+        if self.executor.is_none() {
+            return Err(ControlError::NotSynced);
+        }
+        let inspection = self.in_kernel(Executor::inspect).await;
+        let mut inspection =
+            inspection.map_err(|_| ControlError::Gone)?.map_err(ControlError::Kernel)?;
+        for row in &mut inspection.rows {
+            let facts = self.inputs.facts.get(&row.owner.service);
+            row.resource_version = facts.map(|facts| Arc::from(&*facts.resource_version));
+        }
+        Ok(inspection)
+    }
+}
+
+fn told(problem: &Problem) -> control::Problem {
+    control::Problem {
+        service: problem.owner.service.clone(),
+        reason: problem.cause.reason().to_owned(),
+        message: sentence(problem),
+    }
+}
