@@ -6,6 +6,8 @@
 
 #![expect(clippy::print_stdout, reason = "the output of a test is where a skip must be loud")]
 
+pub mod bed;
+pub mod figure;
 pub mod room;
 
 use std::ffi::OsStr;

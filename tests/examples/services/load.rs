@@ -1,0 +1,128 @@
+//! The two ends of a call under load, and pairs of runs whose ratio is the figure.
+//!
+//! Everything runs in the calling thread's network namespace. Noise of the machine hits both runs
+//! of a pair alike, because they follow one another at once and change their order every time.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// Answers a byte to each connection, and ends it.
+pub(crate) const ECHO: u16 = 8080;
+/// Swallows whatever it is sent.
+pub(crate) const SINK: u16 = 9090;
+
+const BLOCK: usize = 128 * 1024;
+/// How long an answer may take before the measurement is worth nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Listens on both ports of this namespace, for as long as the program runs.
+pub(crate) fn serve() {
+    let listen = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port");
+    let (echo, sink) = (listen(ECHO), listen(SINK));
+    thread::spawn(move || {
+        for mut stream in echo.incoming().flatten() {
+            let mut byte = [0];
+            // A caller that only wanted to be let in has gone.
+            if stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                let _ = stream.write_all(&byte);
+                let _ = stream.read(&mut byte);
+            }
+        }
+    });
+    thread::spawn(move || {
+        for mut stream in sink.incoming().flatten() {
+            thread::spawn(move || {
+                let mut block = vec![0; BLOCK];
+                while stream.read(&mut block).is_ok_and(|n| n > 0) {}
+            });
+        }
+    });
+}
+
+/// A connection that leaves nothing behind when it is dropped: it ends with a reset.
+fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+    setsockopt(&stream, sockopt::Linger, &at_once)?;
+    Ok(stream)
+}
+
+/// How long it takes to be let in: the first packet's way there and back.
+pub(crate) fn first_packet(to: SocketAddr) -> io::Result<Duration> {
+    let start = Instant::now();
+    let stream = connect(to)?;
+    let took = start.elapsed();
+    drop(stream);
+    Ok(took)
+}
+
+/// Connections per second, each with a byte there and a byte back.
+pub(crate) fn connections(to: SocketAddr, time: Duration) -> f64 {
+    let start = Instant::now();
+    let mut count = 0.0;
+    while start.elapsed() < time {
+        let mut stream = connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
+        let mut byte = [b'?'];
+        stream.write_all(&byte).expect("an open connection");
+        stream.read_exact(&mut byte).expect("an answer");
+        count += 1.0;
+    }
+    count / start.elapsed().as_secs_f64()
+}
+
+/// Gigabits per second of one connection.
+pub(crate) fn throughput(to: SocketAddr, time: Duration) -> f64 {
+    let mut stream = connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
+    let block = vec![0; BLOCK];
+    let mut send = |time: Duration| {
+        let start = Instant::now();
+        let mut blocks = 0.0;
+        while start.elapsed() < time {
+            stream.write_all(&block).expect("an open connection");
+            blocks += 1.0;
+        }
+        let bits = blocks * f64::from(u32::try_from(BLOCK * 8).expect("a small block"));
+        bits / start.elapsed().as_secs_f64() / 1e9
+    };
+    // Windows open first.
+    send(time / 5);
+    send(time)
+}
+
+/// Pairs of runs, in turns.
+pub(crate) struct Pairs {
+    /// Each run of the yardstick.
+    pub(crate) base: Vec<f64>,
+    /// Each run of what is measured.
+    pub(crate) other: Vec<f64>,
+}
+
+impl Pairs {
+    /// Takes turns between two targets: A B, B A, A B, …
+    pub(crate) fn run(
+        rounds: usize,
+        targets: (SocketAddr, SocketAddr),
+        mut measure: impl FnMut(SocketAddr) -> f64,
+    ) -> Self {
+        let (mut base, mut other) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            if round % 2 == 0 {
+                base.push(measure(targets.0));
+                other.push(measure(targets.1));
+            } else {
+                other.push(measure(targets.1));
+                base.push(measure(targets.0));
+            }
+        }
+        Self { base, other }
+    }
+
+    /// Other ÷ base, of each pair.
+    pub(crate) fn ratios(&self) -> Vec<f64> {
+        self.other.iter().zip(&self.base).map(|(other, base)| other / base).collect()
+    }
+}
