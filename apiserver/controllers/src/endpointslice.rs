@@ -13,6 +13,7 @@
 mod desired;
 mod hints;
 mod slices;
+mod topology;
 mod trigger;
 
 use std::collections::HashSet;
@@ -93,10 +94,15 @@ fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {
     });
     let (sink, source) = (queue.clone(), Arc::downgrade(view));
     view.nodes.on_change(move |change| {
-        if change.old.as_deref().map(desired::zone) != change.new.as_deref().map(desired::zone)
+        let (old, new) = (change.old.as_deref(), change.new.as_deref());
+        let moved = old.map(desired::zone) != new.map(desired::zone);
+        let resized = old.map(topology::capacity) != new.map(topology::capacity);
+        if (moved || resized)
             && let Some(view) = source.upgrade()
         {
-            for service in view.services.all() {
+            let mut services = view.services.all();
+            services.retain(|service| moved || hints::is_by_annotation(service));
+            for service in services {
                 sink.add(meta::key(&*service));
             }
         }
@@ -185,9 +191,21 @@ fn look(view: &View, triggers: &Triggers, key: &Key) -> Plan {
     let pods = pods_of(&service, view);
     let trigger = triggers.note(&service, &pods);
     let node_of = |node: &str| view.nodes.get(&Key::new("", node));
-    let groups = desired::groups(&service, &pods, &node_of);
+    let mut groups = desired::groups(&service, &pods, &node_of);
+    let said = if hints::is_by_annotation(&service) {
+        topology::spread(&mut groups, &own, &view.nodes.all())
+    } else {
+        Vec::new()
+    };
     let owner = desired::owner(&service, MANAGER, trigger);
-    Plan::of(slices::reconcile(&owner, &groups, &own))
+    let mut writes = slices::reconcile(&owner, &groups, &own);
+    // Told when something changes, not at every look.
+    if !writes.is_empty() {
+        writes.extend(said.into_iter().map(|(severity, reason, text)| {
+            Write::Event(Occurrence::new(COMPONENT, &*service, severity, reason, text))
+        }));
+    }
+    Plan::of(writes)
 }
 
 /// The slices of a Service that this controller made, and those that mirroring made.

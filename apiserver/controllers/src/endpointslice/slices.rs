@@ -116,9 +116,9 @@ struct Missing {
 }
 
 /// The address, and the pod if there is one: what makes two endpoints the same.
-type Identity = (Option<String>, Option<String>);
+pub(super) type Identity = (Option<String>, Option<String>);
 
-fn identity(endpoint: &Endpoint) -> Identity {
+pub(super) fn identity(endpoint: &Endpoint) -> Identity {
     let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
     (endpoint.addresses.first().cloned(), pod)
 }
