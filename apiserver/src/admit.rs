@@ -1,17 +1,22 @@
 //! Admission: what a write must find in the cluster, and what it takes along from it.
 //!
-//! Namespaces must exist and stay; Services get addresses and ports, Nodes their pod range, as
-//! keys of the same transaction; no pod goes to a new Node before it is ready. Inputs: a snapshot and the object; outputs: the object filled in,
-//! and the checks and writes that belong to it.
+//! Namespaces must exist and stay; Services get addresses and ports, Nodes their pod ranges, as
+//! keys of the same transaction; no pod goes to a new Node before it is ready; no backend is the
+//! API server. Inputs: a snapshot and the object; outputs: the object filled in, and the checks and
+//! writes that belong to it.
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Service, Taint};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Service, Taint};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IPAddress;
+use resources::api_server;
 use resources::object::Object;
 use resources::table::{self, Resource};
 use store::{Check, Op, Snapshot, Txn};
 
 use crate::allocate::{cluster_ip, pod_range, service};
 use crate::api::Api;
+use crate::authn::User;
+use crate::authz::MASTERS;
 use crate::key;
 use crate::status::ApiError;
 use crate::stored::Current;
@@ -82,7 +87,45 @@ pub(crate) fn create(
         taint(new);
         return pod_range::create(&api.ranges, snapshot, new);
     }
+    backends(api, object)?;
     Ok(Txn::default())
+}
+
+/// No backend of a Service may be the API server.
+fn backends(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
+    let (plural, group, errors) = if let Some(new) = object.as_any().downcast_ref::<Endpoints>() {
+        ("endpoints", "", api_server::in_endpoints(new, api.advertise))
+    } else if let Some(new) = object.as_any().downcast_ref::<EndpointSlice>() {
+        ("endpointslices", "discovery.k8s.io", api_server::in_slice(new, api.advertise))
+    } else {
+        return Ok(());
+    };
+    match table::by_path(group, "v1", plural) {
+        Some(row) if !errors.is_empty() => {
+            let name = object.metadata().name.as_deref().unwrap_or_default();
+            Err(ApiError::invalid(row, name, errors))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Of a Service's status a node may say what it could not do; where the Service is reached from
+/// outside is not a node's to say (CVE-2020-8554 by another door).
+pub(crate) fn status(user: &User, new: &dyn Object, old: &dyn Object) -> Result<(), ApiError> {
+    let (Some(new), Some(old)) =
+        (new.as_any().downcast_ref::<Service>(), old.as_any().downcast_ref::<Service>())
+    else {
+        return Ok(());
+    };
+    let ingress = |s: &Service| s.status.as_ref()?.load_balancer.as_ref()?.ingress.clone();
+    if user.node().is_none() || user.is_in(MASTERS) || ingress(new) == ingress(old) {
+        return Ok(());
+    }
+    let services = table::by_path("", "v1", "services")
+        .ok_or_else(|| ApiError::Internal("services are not served".into()))?;
+    let name = new.metadata.name.as_deref().unwrap_or_default();
+    let reason = "a node may change the conditions of a Service and nothing else of its status";
+    Err(ApiError::forbidden(services, name, reason))
 }
 
 /// Keeps pods off a new Node until it says that it is ready (upstream: TaintNodesByCondition,
@@ -119,6 +162,7 @@ pub(crate) fn update(
     {
         pod_range::keep(new, old);
     }
+    backends(api, new)?;
     Ok(Txn::default())
 }
 

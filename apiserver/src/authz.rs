@@ -1,4 +1,5 @@
-//! What a user may do: everything for `system:masters`, a short list for nodes, nothing for others.
+//! What a user may do: everything for `system:masters`, a short list for nodes and for Kubernetes'
+//! own proxy, nothing for others.
 //!
 //! The list is what upstream's node authorizer and NodeRestriction admission leave a kubelet and
 //! a kube-proxy (upstream: `plugin/pkg/auth/authorizer/node`, `plugin/pkg/admission/noderestriction`).
@@ -12,6 +13,8 @@ use crate::status::ApiError;
 
 /// The group whose members may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
+/// The user that Kubernetes' own proxy is.
+const PROXY: &str = "system:kube-proxy";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 /// What is to be done.
@@ -38,6 +41,7 @@ pub(crate) fn decide(
     match user.node() {
         Some(_) if reads(ask) => Ok(()),
         Some(node) => node_write(user, node, ask, node_of_pod),
+        None if user.name == PROXY && proxies(ask) => Ok(()),
         None => Err(denied(user, ask)),
     }
 }
@@ -74,6 +78,19 @@ fn reads(ask: &Ask<'_>) -> bool {
         Some(Subresource::Exec | Subresource::Attach | Subresource::PortForward)
     );
     matches!(ask.verb, Verb::Get | Verb::List | Verb::Watch) && !streams
+}
+
+/// What Kubernetes' own proxy needs (upstream: ClusterRole `system:node-proxier`).
+fn proxies(ask: &Ask<'_>) -> bool {
+    let reads = match ask.resource.plural {
+        "nodes" => matches!(ask.verb, Verb::Get | Verb::List | Verb::Watch),
+        "services" | "endpointslices" | "servicecidrs" => {
+            matches!(ask.verb, Verb::List | Verb::Watch)
+        }
+        _ => false,
+    };
+    let writes = matches!(ask.verb, Verb::Create | Verb::Update | Verb::Patch);
+    ask.subresource.is_none() && (reads || (ask.resource.plural == "events" && writes))
 }
 
 fn node_write(
@@ -113,7 +130,9 @@ fn node_write(
         ("pods", None, Verb::Delete) if !on_this_node() => {
             refuse(format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
         }
-        ("pods", Some(Subresource::Status), Verb::Update | Verb::Patch)
+        // What of it, admission decides.
+        ("services", Some(Subresource::Status), Verb::Update | Verb::Patch)
+        | ("pods", Some(Subresource::Status), Verb::Update | Verb::Patch)
         | ("pods", None, Verb::Delete)
         | ("events", None, Verb::Create | Verb::Update | Verb::Patch) => Ok(()),
         _ => Err(denied(user, ask)),

@@ -107,6 +107,22 @@ pub fn validate_non_special_ip(path: &Path, value: &str) -> FieldErrors {
     path.invalid_for_each(value, problems)
 }
 
+/// Refuses addresses that no single backend can have: besides those of [`validate_non_special_ip`],
+/// which is all that upstream refuses, those of groups.
+#[must_use]
+pub fn validate_backend_ip(path: &Path, value: &str) -> FieldErrors {
+    let mut errors = validate_non_special_ip(path, value);
+    let Ok(ip) = value.parse::<IpAddr>() else { return errors };
+    if ip.is_multicast() && errors.is_empty() {
+        let detail = "may not be in the multicast range (224.0.0.0/4, ff00::/8)";
+        errors.push(path.invalid(value, detail));
+    }
+    if ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        errors.push(path.invalid(value, "may not be the broadcast address (255.255.255.255)"));
+    }
+    errors
+}
+
 /// Whether the text is an IPv6 address.
 #[must_use]
 pub fn is_ipv6(value: &str) -> bool {
@@ -117,6 +133,13 @@ pub fn is_ipv6(value: &str) -> bool {
 #[must_use]
 pub fn non_canonical_ipv6(value: &str) -> Option<String> {
     let canonical = value.parse::<Ipv6Addr>().ok()?.to_string();
+    (canonical != value).then_some(canonical)
+}
+
+/// The usual text of an IPv6 range that is written otherwise.
+#[must_use]
+pub fn non_canonical_ipv6_range(value: &str) -> Option<String> {
+    let canonical = value.parse::<ipnet::Ipv6Net>().ok()?.to_string();
     (canonical != value).then_some(canonical)
 }
 
@@ -144,7 +167,7 @@ fn without_leading_zeros(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{validate_cidr, validate_ip, validate_non_special_ip};
+    use super::{validate_backend_ip, validate_cidr, validate_ip, validate_non_special_ip};
     use crate::field::{FieldErrors, Path};
 
     fn details(errors: FieldErrors) -> Vec<String> {
@@ -192,6 +215,12 @@ mod tests {
         }
         for value in ["11.11.11.11", "10.96.0.1", "fd00::1", "224.0.1.1"] {
             assert_eq!(validate_non_special_ip(&path, value), [], "{value}");
+        }
+        for value in ["224.0.0.7", "224.0.1.1", "ff02::1", "ff05::2", "255.255.255.255", "::"] {
+            assert_eq!(validate_backend_ip(&path, value).len(), 1, "{value}");
+        }
+        for value in ["11.11.11.11", "fd00::1", "10.255.255.255"] {
+            assert_eq!(validate_backend_ip(&path, value), [], "{value}");
         }
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! Upstream: `pkg/registry/discovery/endpointslice/strategy.go`, `pkg/apis/discovery/validation`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 
-use crate::addresses::{is_ipv6, validate_ip, validate_non_special_ip};
+use crate::addresses::{is_ipv6, validate_backend_ip, validate_ip};
 use crate::columns::{self, Cell, Column, UNSET};
 use crate::equality::same;
 use crate::field::{FieldErrors, Path};
+use crate::labels::validate_labels;
 use crate::names;
 use crate::ports::PROTOCOLS;
 use crate::strategy::Strategy;
@@ -27,6 +28,10 @@ const ADDRESS_TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 100;
+/// Zones, and likewise nodes, that a hint may name.
+const MAX_HINTS: usize = 8;
+/// Labels of the topology that older versions of the API had.
+const MAX_TOPOLOGY_LABELS: usize = 16;
 
 /// How many ports or addresses a cell shows before it says how many more there are.
 const SHOWN: usize = 3;
@@ -120,6 +125,44 @@ fn validate_endpoint(endpoint: &Endpoint, kind: &str, path: &Path) -> FieldError
     if let Some(node) = &endpoint.node_name {
         errors.extend(path.child("nodeName").invalid_for_each(node, names::dns_subdomain(node)));
     }
+    let topology = path.child("deprecatedTopology");
+    let labels = endpoint.deprecated_topology.as_ref();
+    if let Some(many) = labels.map(BTreeMap::len).filter(|n| *n > MAX_TOPOLOGY_LABELS) {
+        errors.push(topology.too_many(many, MAX_TOPOLOGY_LABELS));
+    }
+    errors.extend(validate_labels(&topology, labels));
+    if let Some(hints) = &endpoint.hints {
+        errors.extend(validate_hints(hints, &path.child("hints")));
+    }
+    errors
+}
+
+/// For whom an endpoint is meant first.
+fn validate_hints(hints: &EndpointHints, path: &Path) -> FieldErrors {
+    let zones: Vec<&str> = hints.for_zones.iter().flatten().map(|z| z.name.as_str()).collect();
+    let nodes: Vec<&str> = hints.for_nodes.iter().flatten().map(|n| n.name.as_str()).collect();
+    let mut errors = validate_hint(&zones, names::label_value, &path.child("forZones"));
+    errors.extend(validate_hint(&nodes, names::dns_subdomain, &path.child("forNodes")));
+    errors
+}
+
+fn validate_hint(
+    hints: &[&str],
+    problems: impl Fn(&str) -> names::Problems,
+    path: &Path,
+) -> FieldErrors {
+    if hints.len() > MAX_HINTS {
+        return vec![path.too_many(hints.len(), MAX_HINTS)];
+    }
+    let mut errors = FieldErrors::new();
+    let mut seen = BTreeSet::new();
+    for (i, hint) in hints.iter().enumerate() {
+        let path = path.index(i).child("name");
+        if !seen.insert(hint) {
+            errors.push(path.duplicate(hint));
+        }
+        errors.extend(path.invalid_for_each(hint, problems(hint)));
+    }
     errors
 }
 
@@ -135,7 +178,7 @@ fn validate_address(address: &str, kind: &str, path: &Path) -> FieldErrors {
         errors.push(path.invalid(address, format!("must be an {kind} address")));
     }
     if errors.is_empty() {
-        errors.extend(validate_non_special_ip(path, address));
+        errors.extend(validate_backend_ip(path, address));
     }
     errors
 }

@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 
-use crate::addresses::{validate_ip, validate_non_special_ip};
+use crate::addresses::{validate_backend_ip, validate_ip};
 use crate::columns::{self, Cell, Column, NONE};
 use crate::field::{FieldErrors, Path};
 use crate::names;
@@ -78,7 +78,7 @@ fn validate_address(address: &EndpointAddress, path: &Path) -> FieldErrors {
         errors.extend(path.child("nodeName").invalid_for_each(node, names::dns_subdomain(node)));
     }
     if errors.is_empty() {
-        errors.extend(validate_non_special_ip(&path.child("ip"), &address.ip));
+        errors.extend(validate_backend_ip(&path.child("ip"), &address.ip));
     }
     errors
 }

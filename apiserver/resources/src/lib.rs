@@ -5,6 +5,7 @@
 //! Deliberately not here: HTTP, storage, allocation of addresses, clocks (`now` is an argument).
 
 pub mod addresses;
+pub mod api_server;
 pub mod columns;
 pub mod duration;
 pub mod event;

@@ -49,10 +49,36 @@ fn a_node_may_what_a_node_needs() {
         (ask("", "pods", Some(Binding), Create, d, Some("p")), false),
         (ask("", "pods", Some(Exec), Create, d, Some("p")), false),
         (ask("", "services", None, Update, d, Some("s")), false),
+        (ask("", "services", Some(Status), Patch, d, Some("s")), true),
+        (ask("networking.k8s.io", "servicecidrs", None, Watch, None, None), true),
+        (ask("networking.k8s.io", "ipaddresses", None, Create, None, None), false),
     ];
     for (ask, expected) in cases {
         let what = format!("{} {} {:?}", ask.verb.as_str(), ask.resource.plural, ask.name);
         assert_eq!(allowed(&node, &ask, None), expected, "{what}");
+    }
+}
+
+#[test]
+fn the_proxy_reads_what_it_programs_and_tells_events() {
+    use Verb::{Create, Delete, Get, List, Patch, Watch};
+    let proxy = User::new("system:kube-proxy", &[]);
+    let d = Some("d");
+    let cases = [
+        (ask("", "services", None, Watch, None, None), true),
+        (ask("discovery.k8s.io", "endpointslices", None, List, None, None), true),
+        (ask("networking.k8s.io", "servicecidrs", None, List, None, None), true),
+        (ask("", "nodes", None, Get, None, Some("n1")), true),
+        (ask("events.k8s.io", "events", None, Create, d, None), true),
+        (ask("", "nodes", None, Patch, None, Some("n1")), false),
+        (ask("", "services", Some(Subresource::Status), Patch, d, Some("s")), false),
+        (ask("", "secrets", None, Get, d, Some("s")), false),
+        (ask("", "pods", None, List, None, None), false),
+        (ask("", "events", None, Delete, d, Some("e")), false),
+    ];
+    for (ask, expected) in cases {
+        let what = format!("{} {}", ask.verb.as_str(), ask.resource.plural);
+        assert_eq!(allowed(&proxy, &ask, None), expected, "{what}");
     }
 }
 

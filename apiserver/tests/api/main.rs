@@ -3,14 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod addresses;
 mod agent;
 mod auth;
+mod backends;
 mod dataplane;
 mod deletes;
 mod discovery;
 mod harness;
 mod kubectl;
 mod objects;
+mod proxy;
 mod services;
 mod streams;
 mod watches;

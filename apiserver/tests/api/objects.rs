@@ -370,7 +370,7 @@ async fn nodes_get_the_lowest_free_pod_range() {
     assert_eq!(code, 201, "{first}");
     let (_, second) = cluster.post("/api/v1/nodes", node("n2")).await;
     assert_eq!((range(&first), range(&second)), ("10.244.0.0/24".into(), "10.244.1.0/24".into()));
-    assert_eq!(second["spec"]["podCIDRs"], json!(["10.244.1.0/24"]));
+    assert_eq!(second["spec"]["podCIDRs"], json!(["10.244.1.0/24", "fd00:10:244:1::/64"]));
     // An agent that does not know its range yet does not erase it.
     let (code, replaced) = cluster.put("/api/v1/nodes/n1", node("n1")).await;
     assert_eq!((code, range(&replaced)), (200, "10.244.0.0/24".into()), "{replaced}");

@@ -54,13 +54,22 @@ async fn a_taken_address_is_refused_until_it_is_given_back() {
         "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to \
          allocate IP 10.96.0.10: provided IP is already allocated"
     );
+    let causes = refused["details"]["causes"].to_string();
+    assert!(causes.contains("IP 10.96.0.10 is held by the Service default/a"), "{causes}");
     cluster.delete(&format!("{SERVICES}/a"), json!({})).await;
     let (code, again) = cluster.post(SERVICES, service("b", asked)).await;
     assert_eq!(code, 201, "{again}");
     let outside = json!({ "clusterIP": "192.168.0.1" });
     let (code, refused) = cluster.post(SERVICES, service("c", outside)).await;
     assert_eq!(code, 422);
-    assert!(message(&refused).contains("is not in the valid range"), "{refused}");
+    assert!(
+        message(&refused).ends_with(
+            "failed to allocate IP 192.168.0.1: the provided network does not match the current range"
+        ),
+        "{refused}"
+    );
+    let causes = refused["details"]["causes"].to_string();
+    assert!(causes.contains("those of its family are: 10.96.0.0/12"), "{causes}");
 }
 
 #[tokio::test]

@@ -14,26 +14,26 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// The events of a watch, one by one.
-struct Events(std::pin::Pin<Box<dyn futures::Stream<Item = Value> + Send>>);
+pub(crate) struct Events(std::pin::Pin<Box<dyn futures::Stream<Item = Value> + Send>>);
 
 impl Events {
-    async fn of(cluster: &Cluster, path: &str) -> Self {
+    pub(crate) async fn of(cluster: &Cluster, path: &str) -> Self {
         Self::with(cluster, path, "application/json").await
     }
 
-    async fn with(cluster: &Cluster, path: &str, accept: &str) -> Self {
+    pub(crate) async fn with(cluster: &Cluster, path: &str, accept: &str) -> Self {
         let request = http::Request::get(path).header("Accept", accept).body(Vec::new()).unwrap();
         let lines = cluster.client().await.request_stream(request).await.unwrap().lines();
         let events = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap());
         Self(Box::pin(events))
     }
 
-    async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an event or the end in time")
     }
 
     /// Type and name of the next event.
-    async fn brief(&mut self) -> String {
+    pub(crate) async fn brief(&mut self) -> String {
         let event = self.next().await.expect("an event");
         let text = |v: &Value| v.as_str().unwrap_or("-").to_owned();
         format!("{} {}", text(&event["type"]), text(&event["object"]["metadata"]["name"]))

@@ -66,6 +66,72 @@ fn a_slice_has_limits() {
 }
 
 #[test]
+fn hints_name_few_zones_and_nodes_each_once() {
+    let with = |hints: Value| {
+        let mut slice = good();
+        slice["endpoints"][0]["hints"] = hints;
+        problems(slice)
+    };
+    assert_eq!(
+        with(json!({"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "node-1"}]})),
+        [""; 0]
+    );
+    assert_eq!(
+        with(json!({"forZones": [{"name": "a"}, {"name": "a"}]})),
+        [r#"endpoints[0].hints.forZones[1].name: Duplicate value: "a""#]
+    );
+    let nodes: Vec<Value> = (0..9).map(|i| json!({"name": format!("n{i}")})).collect();
+    assert_eq!(
+        with(json!({"forNodes": nodes})),
+        ["endpoints[0].hints.forNodes: Too many: 9: must have at most 8 items"]
+    );
+    assert_eq!(with(json!({"forNodes": [{"name": "Node"}]})).len(), 1);
+}
+
+#[test]
+fn ports_have_limits_and_names() {
+    let ports: Vec<Value> =
+        (0..101).map(|i| json!({"name": format!("p{i}"), "port": 80})).collect();
+    let with = |ports: Value| problems(json!({"addressType": "IPv4", "ports": ports}));
+    assert_eq!(with(json!(ports)), ["ports: Too many: 101: must have at most 100 items"]);
+    assert_eq!(
+        with(json!([{"port": 80, "protocol": "tcp"}])),
+        [r#"ports[0].protocol: Unsupported value: "tcp": supported values: "SCTP", "TCP", "UDP""#]
+    );
+    assert_eq!(with(json!([{"port": 80, "appProtocol": "kubernetes.io/h2c"}])), [""; 0]);
+    assert_eq!(with(json!([{"port": 80, "appProtocol": "a b"}])).len(), 1);
+}
+
+#[test]
+fn backends_are_single_machines_that_everybody_can_reach() {
+    let with = |kind: &str, address: &str| {
+        problems(json!({"addressType": kind, "endpoints": [{"addresses": [address]}]}))
+    };
+    for (kind, address, detail) in [
+        ("IPv4", "0.0.0.0", "may not be unspecified (0.0.0.0)"),
+        ("IPv4", "127.0.0.2", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        (
+            "IPv4",
+            "169.254.169.254",
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        ),
+        ("IPv4", "239.1.1.1", "may not be in the multicast range (224.0.0.0/4, ff00::/8)"),
+        ("IPv6", "::", "may not be unspecified (::)"),
+        ("IPv6", "::1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        ("IPv6", "fe80::1", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        (
+            "IPv6",
+            "ff02::1",
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        ),
+        ("IPv6", "::ffff:127.0.0.1", "must not be an IPv4-mapped IPv6 address"),
+    ] {
+        let path = "endpoints[0].addresses[0]: Invalid value";
+        assert_eq!(with(kind, address), [format!("{path}: {address:?}: {detail}")]);
+    }
+}
+
+#[test]
 fn the_family_stays_and_the_generation_counts() {
     let old = slice(good());
     let mut new = old.clone();

@@ -288,6 +288,105 @@ fn bad_services_are_refused_in_upstreams_words() {
             ],
         ),
         (
+            json!({"type": "LoadBalancer", "ports": [{"port": 10250}]}),
+            vec![
+                "spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet",
+            ],
+        ),
+        (
+            json!({"type": "LoadBalancer", "ports": web_ports(), "loadBalancerSourceRanges": ["10.0.0.0"]}),
+            vec![
+                r#"spec.LoadBalancerSourceRanges[0]: Invalid value: "10.0.0.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#,
+            ],
+        ),
+        (
+            json!({"type": "LoadBalancer", "ports": web_ports(), "loadBalancerClass": "a b"}),
+            vec![concat!(
+                r#"spec.loadBalancerClass: Invalid value: "a b": name part must consist of alphanumeric characters, "#,
+                "'-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  ",
+                "or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+            )],
+        ),
+        (
+            json!({"ports": web_ports(), "loadBalancerClass": "a.b/c"}),
+            vec![
+                "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
+            ],
+        ),
+        (
+            json!({"ports": web_ports(), "allocateLoadBalancerNodePorts": false}),
+            vec![
+                "spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'",
+            ],
+        ),
+        (
+            json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": web_ports(), "healthCheckNodePort": 30100}),
+            vec![
+                "spec.healthCheckNodePort: Invalid value: 30100: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+            ],
+        ),
+        (
+            json!({"type": "NodePort", "externalTrafficPolicy": "Nearby", "ports": web_ports()}),
+            vec![
+                r#"spec.externalTrafficPolicy: Unsupported value: "Nearby": supported values: "Cluster", "Local""#,
+            ],
+        ),
+        (
+            json!({"ports": web_ports(), "internalTrafficPolicy": "Nearby"}),
+            vec![
+                r#"spec.internalTrafficPolicy: Unsupported value: "Nearby": supported values: "Cluster", "Local""#,
+            ],
+        ),
+        (
+            json!({"ports": web_ports(), "trafficDistribution": "Nearby"}),
+            vec![
+                r#"spec.trafficDistribution: Unsupported value: "Nearby": supported values: "PreferClose", "PreferSameNode", "PreferSameZone""#,
+            ],
+        ),
+        (
+            json!({"ports": [{"port": 80, "appProtocol": "http/2/3"}]}),
+            vec![concat!(
+                r#"spec.ports[0].appProtocol: Invalid value: "http/2/3": a valid label key must consist of alphanumeric characters, "#,
+                "'-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  ",
+                "or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an ",
+                "optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )],
+        ),
+        (
+            json!({"ports": [{"port": 80, "targetPort": "a_b"}]}),
+            vec![
+                r#"spec.ports[0].targetPort: Invalid value: "a_b": must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)"#,
+            ],
+        ),
+        (
+            json!({"ports": web_ports(), "externalIPs": ["0.0.0.0"]}),
+            vec![
+                r#"spec.externalIPs[0]: Invalid value: "0.0.0.0": may not be unspecified (0.0.0.0)"#,
+            ],
+        ),
+        (
+            json!({"ports": web_ports(), "externalIPs": ["fe80::1"]}),
+            vec![
+                r#"spec.externalIPs[0]: Invalid value: "fe80::1": may not be in the link-local range (169.254.0.0/16, fe80::/10)"#,
+            ],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a_b.example"}),
+            vec![concat!(
+                r#"spec.externalName: Invalid value: "a_b.example": a lowercase RFC 1123 subdomain must consist of lower case "#,
+                "alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', ",
+                r"regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            )],
+        ),
+        (
+            json!({"selector": {"a b": "c"}, "ports": web_ports()}),
+            vec![concat!(
+                r#"spec.selector: Invalid value: "a b": name part must consist of alphanumeric characters, "#,
+                "'-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  ",
+                "or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+            )],
+        ),
+        (
             json!({"ports": web_ports(), "externalTrafficPolicy": "Local"}),
             vec![
                 r#"spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible services"#,
@@ -302,6 +401,40 @@ fn bad_services_are_refused_in_upstreams_words() {
         }
         assert_eq!(found, expected, "{spec}");
     }
+}
+
+#[test]
+fn annotations_are_checked_like_the_fields_they_once_were() {
+    let problems = |spec: Value, annotations: Value| {
+        let mut service = created(spec);
+        service.metadata.annotations = serde_json::from_value(annotations).expect("annotations");
+        problems(&service)
+    };
+    let balanced = json!({"type": "LoadBalancer", "ports": web_ports()});
+    let key = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let path = format!("metadata.annotations[{key}]");
+    assert_eq!(problems(balanced.clone(), json!({key: " 10.0.0.0/8, fd00::/8 "})), [""; 0]);
+    assert_eq!(problems(balanced.clone(), json!({key: ""})), [""; 0]);
+    assert_eq!(
+        problems(balanced.clone(), json!({key: "10.0.0.0/8,all"})),
+        [format!(
+            "{path}: Invalid value: \"all\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or \
+             2001:db8::/64)"
+        )]
+    );
+    assert_eq!(
+        problems(json!({"ports": web_ports()}), json!({key: "10.0.0.0/8"})),
+        [format!("{path}: Forbidden: may only be used when `type` is 'LoadBalancer'")]
+    );
+    let (old, new) =
+        ("service.kubernetes.io/topology-aware-hints", "service.kubernetes.io/topology-mode");
+    assert_eq!(
+        problems(balanced, json!({old: "Auto", new: "Disabled"})),
+        [format!(
+            "metadata.annotations[{new}]: Invalid value: \"Disabled\": must match \
+             annotations[{old}] when both are specified"
+        )]
+    );
 }
 
 #[test]
@@ -452,5 +585,28 @@ fn fields_that_have_no_effect_are_warned_about() {
     assert_eq!(
         warnings(json!({"ports": web_ports(), "trafficDistribution": "PreferClose"})),
         [r#"spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone""#]
+    );
+    assert_eq!(
+        warnings(json!({"clusterIP": "None", "externalIPs": ["172.30.1.44"]})),
+        ["spec.externalIPs is ignored for headless services"]
+    );
+    let alias =
+        json!({"type": "ExternalName", "externalName": "a.b", "externalIPs": ["172.30.1.44"]});
+    assert_eq!(
+        warnings(alias),
+        [r#"spec.externalIPs is ignored when spec.type is "ExternalName""#]
+    );
+    let odd = json!({
+        "type": "LoadBalancer", "ports": web_ports(), "externalIPs": ["fd00:0::1"],
+        "loadBalancerIP": "FD00::2", "loadBalancerSourceRanges": ["fd00:0::/64"],
+    });
+    assert_eq!(
+        warnings(odd),
+        [
+            r#"spec.externalIPs[0]: IPv6 address "fd00:0::1" should be in RFC 5952 canonical format ("fd00::1")"#,
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+            r#"spec.loadBalancerIP: IPv6 address "FD00::2" should be in RFC 5952 canonical format ("fd00::2")"#,
+            r#"spec.loadBalancerSourceRanges[0]: IPv6 CIDR value "fd00:0::/64" should be in RFC 5952 canonical format ("fd00::/64")"#,
+        ]
     );
 }

@@ -9,6 +9,7 @@ mod ports;
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
+use super::warnings::{OLD_TOPOLOGY, TOPOLOGY};
 use super::{EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT};
 use crate::addresses::{validate_cidr, validate_ip, validate_non_special_ip};
 use crate::field::{FieldErrors, Path};
@@ -20,12 +21,16 @@ const TRAFFIC_POLICIES: &[&str] = &["Cluster", "Local"];
 const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
 /// The longest affinity, in seconds: one day.
 const LONGEST_AFFINITY: i32 = 86_400;
+/// The port of kubelets: a cloud's firewall would open it to the world along with the Service.
+const AGENT_PORT: i32 = 10_250;
+/// The annotation that `spec.loadBalancerSourceRanges` once was.
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 pub(super) fn service(service: &Service) -> FieldErrors {
     let path = Path::new("spec");
     let default = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&default);
-    let mut errors = FieldErrors::new();
+    let mut errors = annotations(service);
     let headless = super::is_headless(service);
     if super::ports(service).is_empty() && !headless && super::type_of(service) != EXTERNAL_NAME {
         errors.push(path.child("ports").required(""));
@@ -108,16 +113,39 @@ pub(super) fn load_balancer_status(service: &Service) -> FieldErrors {
     errors
 }
 
-fn type_specific(service: &Service, spec: &ServiceSpec, path: &Path) -> FieldErrors {
-    let headless = super::is_headless(service);
-    match super::type_of(service) {
-        kind @ (LOAD_BALANCER | NODE_PORT) if headless => {
-            let detail = format!("may not be set to 'None' for {kind} services");
-            vec![path.child("clusterIPs").index(0).invalid("None", detail)]
+/// The old and the new name of one annotation say the same.
+fn annotations(service: &Service) -> FieldErrors {
+    let value = |key: &str| service.metadata.annotations.as_ref()?.get(key);
+    match (value(TOPOLOGY), value(OLD_TOPOLOGY)) {
+        (Some(new), Some(old)) if new != old => {
+            let path = Path::new("metadata").child("annotations").key(TOPOLOGY);
+            let detail = format!("must match annotations[{OLD_TOPOLOGY}] when both are specified");
+            vec![path.invalid(new, detail)]
         }
-        EXTERNAL_NAME => external_name(spec, path),
         _ => Vec::new(),
     }
+}
+
+fn type_specific(service: &Service, spec: &ServiceSpec, path: &Path) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let kind = super::type_of(service);
+    if kind == LOAD_BALANCER {
+        let ports = super::ports(service).iter().enumerate();
+        errors.extend(ports.filter(|(_, p)| p.port == AGENT_PORT).map(|(i, _)| {
+            let detail =
+                format!("may not expose port {AGENT_PORT} externally since it is used by kubelet");
+            path.child("ports").index(i).invalid(AGENT_PORT, detail)
+        }));
+    }
+    match kind {
+        LOAD_BALANCER | NODE_PORT if super::is_headless(service) => {
+            let detail = format!("may not be set to 'None' for {kind} services");
+            errors.push(path.child("clusterIPs").index(0).invalid("None", detail));
+        }
+        EXTERNAL_NAME => errors.extend(external_name(spec, path)),
+        _ => {}
+    }
+    errors
 }
 
 fn external_name(spec: &ServiceSpec, path: &Path) -> FieldErrors {
@@ -192,18 +220,28 @@ fn service_type(spec: &ServiceSpec, path: &Path) -> FieldErrors {
 }
 
 fn source_ranges(service: &Service, spec: &ServiceSpec, path: &Path) -> FieldErrors {
-    let mut errors = FieldErrors::new();
     let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
-    if ranges.is_empty() {
-        return errors;
-    }
-    // Upstream's path has a capital letter here.
-    let path = path.child("LoadBalancerSourceRanges");
+    let annotation = service.metadata.annotations.as_ref().and_then(|a| a.get(SOURCE_RANGES));
+    let (path, ranges): (Path, Vec<(Option<usize>, &str)>) = if !ranges.is_empty() {
+        // Upstream's path has a capital letter here.
+        let listed = ranges.iter().enumerate().map(|(i, range)| (Some(i), range.trim()));
+        (path.child("LoadBalancerSourceRanges"), listed.collect())
+    } else if let Some(annotation) = annotation {
+        // The form from before there was the field.
+        let path = Path::new("metadata").child("annotations").key(SOURCE_RANGES);
+        let listed = annotation.trim();
+        let listed = listed.split(',').filter(|_| !listed.is_empty());
+        (path, listed.map(|range| (None, range.trim())).collect())
+    } else {
+        return FieldErrors::new();
+    };
+    let mut errors = FieldErrors::new();
     if super::type_of(service) != LOAD_BALANCER {
         errors.push(path.forbidden("may only be used when `type` is 'LoadBalancer'"));
     }
-    for (i, range) in ranges.iter().enumerate() {
-        errors.extend(validate_cidr(&path.index(i), range.trim()));
+    for (i, range) in ranges {
+        let path = i.map_or_else(|| path.clone(), |i| path.index(i));
+        errors.extend(validate_cidr(&path, range));
     }
     errors
 }

@@ -3,8 +3,8 @@
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
-use super::{EXTERNAL_NAME, HEADLESS};
-use crate::addresses::non_canonical_ipv6;
+use super::{CLUSTER_IP, EXTERNAL_NAME, HEADLESS};
+use crate::addresses::{non_canonical_ipv6, non_canonical_ipv6_range};
 
 pub(super) fn of(service: &Service) -> Vec<String> {
     let Some(spec) = &service.spec else { return Vec::new() };
@@ -15,17 +15,31 @@ pub(super) fn of(service: &Service) -> Vec<String> {
             "annotation {OLD_TOPOLOGY} is deprecated, please use {TOPOLOGY} instead"
         ));
     }
-    if has_external_ips {
+    let headless =
+        super::type_of(service) == CLUSTER_IP && spec.cluster_ip.as_deref() == Some(HEADLESS);
+    let external_name = super::type_of(service) == EXTERNAL_NAME;
+    warnings.extend(odd_addresses("clusterIPs", spec.cluster_ips.as_deref()));
+    if headless {
+        warnings.extend(ignored_when_headless(spec, has_external_ips));
+    }
+    warnings.extend(odd_addresses("externalIPs", spec.external_ips.as_deref()));
+    if has_external_ips && !headless && !external_name {
         warnings.push(
             "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
                 .to_owned(),
         );
     }
-    if spec.cluster_ip.as_deref() == Some(HEADLESS) {
-        warnings.extend(ignored_when_headless(spec, has_external_ips));
+    if let Some(odd) = spec.load_balancer_ip.as_deref().and_then(|ip| odd("loadBalancerIP", ip)) {
+        warnings.push(odd);
     }
-    warnings.extend(odd_addresses(spec));
-    let external_name = super::type_of(service) == EXTERNAL_NAME;
+    for (i, range) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
+        if let Some(canonical) = non_canonical_ipv6_range(range) {
+            warnings.push(format!(
+                "spec.loadBalancerSourceRanges[{i}]: IPv6 CIDR value {range:?} should be in RFC \
+                 5952 canonical format ({canonical:?})"
+            ));
+        }
+    }
     if external_name && has_external_ips {
         warnings.push(format!("spec.externalIPs is ignored when spec.type is {EXTERNAL_NAME:?}"));
     }
@@ -43,8 +57,8 @@ pub(super) fn of(service: &Service) -> Vec<String> {
     warnings
 }
 
-const OLD_TOPOLOGY: &str = "service.kubernetes.io/topology-aware-hints";
-const TOPOLOGY: &str = "service.kubernetes.io/topology-mode";
+pub(super) const OLD_TOPOLOGY: &str = "service.kubernetes.io/topology-aware-hints";
+pub(super) const TOPOLOGY: &str = "service.kubernetes.io/topology-mode";
 
 fn ignored_when_headless(spec: &ServiceSpec, has_external_ips: bool) -> Vec<String> {
     let balanced = spec.load_balancer_ip.as_ref().is_some_and(|ip| !ip.is_empty());
@@ -58,18 +72,15 @@ fn ignored_when_headless(spec: &ServiceSpec, has_external_ips: bool) -> Vec<Stri
     ignored.map(|(_, field)| format!("{field} is ignored for headless services")).collect()
 }
 
-fn odd_addresses(spec: &ServiceSpec) -> Vec<String> {
-    let lists = [("clusterIPs", &spec.cluster_ips), ("externalIPs", &spec.external_ips)];
-    let mut warnings = Vec::new();
-    for (field, addresses) in lists {
-        for (i, address) in addresses.iter().flatten().enumerate() {
-            if let Some(canonical) = non_canonical_ipv6(address) {
-                warnings.push(format!(
-                    "spec.{field}[{i}]: IPv6 address {address:?} should be in RFC 5952 canonical \
-                     format ({canonical:?})"
-                ));
-            }
-        }
-    }
-    warnings
+fn odd_addresses(field: &str, addresses: Option<&[String]>) -> Vec<String> {
+    let addresses = addresses.unwrap_or_default().iter().enumerate();
+    addresses.filter_map(|(i, address)| odd(&format!("{field}[{i}]"), address)).collect()
+}
+
+fn odd(field: &str, address: &str) -> Option<String> {
+    let canonical = non_canonical_ipv6(address)?;
+    Some(format!(
+        "spec.{field}: IPv6 address {address:?} should be in RFC 5952 canonical format \
+         ({canonical:?})"
+    ))
 }

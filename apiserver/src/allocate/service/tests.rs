@@ -7,6 +7,8 @@ use store::{Check, Config, Store};
 
 use crate::stored::Encoded;
 
+mod transitions;
+
 /// A store with the ServiceCIDR of the ranges.
 async fn store(dir: &tempfile::TempDir) -> Store {
     let store = Store::open(Config { dir: dir.path().to_owned(), history: 10 }).await.unwrap();
