@@ -176,7 +176,13 @@ impl NodeKeeper {
     }
 
     async fn write(&self, status: &NodeStatus) -> Result<(), kube::Error> {
-        let patch = Patch::Strategic(serde_json::json!({"status": status}));
+        let mut patch = serde_json::json!({"status": status});
+        // Addresses are merged by their type, of which two may be the same: say the whole list, as
+        // kubelet does. Upstream: `component-helpers/node/util/status.go`.
+        if let Some(addresses) = patch["status"]["addresses"].as_array_mut() {
+            addresses.push(serde_json::json!({"$patch": "replace"}));
+        }
+        let patch = Patch::Strategic(patch);
         let name = &self.config.node_name;
         match self.nodes().patch_status(name, &PatchParams::default(), &patch).await {
             // Somebody deleted our object while we live: it comes back.
