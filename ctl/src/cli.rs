@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
+pub(crate) mod dataplane;
 mod netd;
 
 /// A mini Kubernetes to see how its networking works.
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     Node(Node),
     /// Run netd alone, for a cluster whose nodes have another agent
     Netd(Netd),
+    /// The data plane of nodes: what is programmed, what differs, and which engine it uses
+    #[command(subcommand)]
+    Dataplane(dataplane::DataplaneCommand),
     /// Print a kubeconfig with a new client certificate of a cluster's authority
     Kubeconfig(Kubeconfig),
     /// Keep the processes of a cluster running
@@ -293,6 +297,10 @@ pub(crate) struct Netd {
     /// The link that pods are attached to
     #[arg(long, default_value = "mini0")]
     pub(crate) bridge: String,
+    /// Socket at which "minictl dataplane --socket" may ask; only its owner can open it
+    /// [default: /run/minictl/netd-NAME.sock]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
     /// Engine for Services
     #[arg(long, value_enum, default_value_t)]
     pub(crate) dataplane: Dataplane,

@@ -5,6 +5,7 @@
 
 mod cli;
 mod clusters;
+mod dataplane;
 mod node;
 mod server;
 mod terminal;
@@ -93,6 +94,12 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Completion { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(shell, &mut command, "minictl", &mut std::io::stdout());
+        }
+        Command::Dataplane(command) => {
+            let found = lab::status::default_kubeconfig(&state);
+            let mut io = verbs::Io::standard();
+            let code = dataplane::run(&cli.globals, command, found, &mut io).await;
+            return Ok(terminal::exit(code));
         }
         Command::Client(verb) => {
             let found = lab::status::default_kubeconfig(&state);

@@ -10,11 +10,14 @@ use netns::range::nth_address;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli;
+use crate::dataplane::{self, Socket};
 
 /// The bridge that pods are attached to.
 pub(crate) const BRIDGE: &str = "mini0";
 /// The ports that Services may take on nodes.
 pub(crate) const NODE_PORTS: RangeInclusive<u16> = 30000..=32767;
+/// Where a netd that runs alone can be asked.
+const SOCKETS: &str = "/run/minictl";
 /// The number of the name server's address in the range of Services, as kubeadm has it.
 const CLUSTER_DNS: u128 = 10;
 /// MTU of pods' links: Ethernet's, as nodes route to each other without a tunnel.
@@ -29,8 +32,9 @@ pub(crate) async fn run(
     let file = kubeconfig.context("minictl node needs --kubeconfig FILE")?;
     let kube = kube_config(file).await?;
     let client = kube::Client::try_from(kube.clone())?;
-    let agent = agent::run(agent_config(&options, kube)?, stop.child_token());
-    let (_control, questions) = netd::control();
+    let (control, questions) = netd::control();
+    let services = tonic::service::Routes::new(netd::service(control));
+    let agent = agent::run(agent_config(&options, kube, services)?, stop.child_token());
     let netd = netd::run(client, netd_config(&options), questions, stop.child_token());
     let (agent, netd) =
         tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()));
@@ -56,6 +60,9 @@ pub(crate) async fn run_netd(
 ) -> Result<()> {
     let file = kubeconfig.context("minictl netd needs --kubeconfig FILE")?;
     let client = kube::Client::try_from(kube_config(file).await?)?;
+    let socket = options
+        .socket
+        .unwrap_or_else(|| Path::new(SOCKETS).join(format!("netd-{}.sock", options.name)));
     let config = netd::Config {
         node_name: options.name,
         mode: options.dataplane.into(),
@@ -67,8 +74,23 @@ pub(crate) async fn run_netd(
         metrics_address: options.netd.metrics_bind_address.0,
         health_address: options.netd.healthz_bind_address.0,
     };
-    let (_control, questions) = netd::control();
-    Ok(netd::run(client, config, questions, stop).await?)
+    let (control, questions) = netd::control();
+    let told = tell(&socket, control, stop.child_token());
+    let netd = netd::run(client, config, questions, stop.clone());
+    let ((), netd) = tokio::join!(told, until_failure(netd, stop));
+    Ok(netd?)
+}
+
+/// Answers at a socket. Services are served without it, too.
+async fn tell(socket: &Path, control: netd::Control, stop: CancellationToken) {
+    let told = match Socket::open(socket) {
+        Ok(socket) => dataplane::serve(socket, control, stop).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = told {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "nobody can ask this netd about its data plane");
+    }
 }
 
 async fn kube_config(file: &Path) -> Result<kube::Config> {
@@ -77,7 +99,11 @@ async fn kube_config(file: &Path) -> Result<kube::Config> {
     Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }
 
-fn agent_config(options: &cli::Node, kube: kube::Config) -> Result<agent::Config> {
+fn agent_config(
+    options: &cli::Node,
+    kube: kube::Config,
+    services: tonic::service::Routes,
+) -> Result<agent::Config> {
     let ranges = options.ranges.service_cidr.iter();
     let dns: Vec<IpAddr> = ranges.filter_map(|range| nth_address(*range, CLUSTER_DNS)).collect();
     anyhow::ensure!(!dns.is_empty(), "the service CIDR is too small");
@@ -95,7 +121,7 @@ fn agent_config(options: &cli::Node, kube: kube::Config) -> Result<agent::Config
         cluster_dns: dns,
         cluster_domain: "cluster.local".to_owned(),
         mtu: MTU,
-        services: tonic::service::Routes::default(),
+        services,
     })
 }
 

@@ -12,6 +12,7 @@ mod convert;
 mod engine;
 mod events;
 mod executor;
+pub mod foreign;
 mod health;
 
 mod inputs;
@@ -20,6 +21,7 @@ mod listeners;
 mod metrics;
 mod reconcile;
 mod relay;
+mod service;
 mod service_health;
 mod settings;
 mod tell;
@@ -38,6 +40,7 @@ pub use control::{Activity, Control, ControlError, Counts, Problem, Questions, S
 pub use engine::{Choice, Mode, choose};
 pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
 pub use kernel::OpError;
+pub use service::service;
 pub use settings::{restore_settings, settings_now};
 pub use wanted::WANTED_ANNOTATION;
 

@@ -8,6 +8,7 @@
 
 pub mod apply;
 mod catalog;
+pub mod client;
 pub mod cluster;
 mod context;
 pub mod cordon;
