@@ -17,6 +17,7 @@ use kube::{
     Api, Client,
     runtime::{WatchStreamExt, reflector, watcher},
 };
+use netns::Monitor;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,9 @@ use crate::{
     pod::{Host, PodRecord, Pods, last_addresses},
     recorder::Recorder,
     runtime::{Containerd, RuntimeError},
-    sandbox::{AddressPools, NodeNetwork, PodFolder, SandboxError, pin_host_network},
+    sandbox::{
+        AddressPools, NodeNetwork, PodFolder, SandboxError, Wired, keep, pin_host_network, stands,
+    },
     tunnel::{self, NodeService},
 };
 
@@ -145,7 +148,13 @@ impl Parts {
             containerd: containerd.clone(),
             host_net: host_net.clone(),
         };
+        note_wired(&config, &network, &records);
+        let monitor = Monitor::here().inspect_err(|error| {
+            let error = crate::error_chain(error);
+            tracing::warn!(error, "damage to the pod network is noticed late");
+        });
         let mut tasks = JoinSet::new();
+        tasks.spawn(keep(network.clone(), monitor.ok(), recorder.clone()));
         tasks.spawn(recording);
         tasks.spawn(keeper.run(stop.clone()));
         tasks.spawn(watch_services(client.clone(), store_writer));
@@ -200,6 +209,21 @@ fn load_records(config: &Config) -> Result<Vec<PodRecord>, AgentError> {
     let records = PodRecord::load_all(&path);
     let records = records.map_err(|source| AgentError::Folder { path, source })?;
     Ok(records.into_iter().map(|(_, record)| record).collect())
+}
+
+/// Pods that an earlier agent has connected are watched over like those that come.
+fn note_wired(config: &Config, network: &NodeNetwork, records: &[PodRecord]) {
+    for record in records {
+        let Some(sandbox) = record.sandbox.as_ref().filter(|sandbox| !sandbox.ips.is_empty())
+        else {
+            continue;
+        };
+        let folder = PodFolder::new(&config.state_dir, &record.uid);
+        if stands(&folder, false) {
+            let wired = Wired::new(&record.namespace, &record.name, &folder.net(), &sandbox.ips);
+            network.note(record.uid.clone(), wired);
+        }
+    }
 }
 
 /// The addresses that recorded pods hold are taken.

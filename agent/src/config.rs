@@ -1,6 +1,6 @@
 //! What the agent is told when it starts.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 /// One node's settings.
 #[derive(Debug, Clone)]
@@ -32,6 +32,9 @@ pub struct Config {
     pub cluster_domain: String,
     /// MTU of pods' links, in bytes.
     pub mtu: u32,
+    /// How long a pod of a Service serves on after its deletion, until all nodes have heard of it;
+    /// part of its grace period, zero for not at all.
+    pub drain: Duration,
     /// What other parts of this process offer to the API server on the agent's tunnel.
     pub services: tonic::service::Routes,
 }
@@ -61,6 +64,7 @@ pub(crate) fn example() -> Config {
         cluster_dns: vec![IpAddr::from([10, 96, 0, 10])],
         cluster_domain: "cluster.local".to_owned(),
         mtu: 1500,
+        drain: Duration::ZERO,
         services: tonic::service::Routes::default(),
     }
 }

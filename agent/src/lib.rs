@@ -30,6 +30,7 @@ pub use agent::{AgentError, run};
 pub use config::Config;
 pub use image::{ImageError, import_image};
 pub use log::pod_log;
+pub use node::follow_addresses;
 pub use remove::{Leftovers, RemoveError, remove_all};
 pub use runtime::RuntimeError;
 pub use sandbox::SandboxError;

@@ -5,6 +5,7 @@
 //! `pkg/kubelet/kubelet_node_status.go`, `pkg/kubelet/util/nodelease.go`. Deliberately not here:
 //! what others decide about nodes that fall silent (the node lifecycle controller).
 
+mod addresses;
 mod machine;
 mod status;
 
@@ -28,6 +29,7 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use addresses::follow_addresses;
 pub(crate) use machine::Machine;
 
 use crate::{config::Config, image, runtime::Containerd};

@@ -6,6 +6,7 @@
 //! removed for want of a pod before the watch has listed all pods once.
 
 mod backoff;
+mod drain;
 mod facts;
 #[cfg(test)]
 mod fixture;

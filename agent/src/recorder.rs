@@ -1,4 +1,4 @@
-//! Events about pods, as kubelet writes them: what `kubectl describe pod` ends with.
+//! Events about pods and the node, as kubelet writes them: what `kubectl describe` ends with.
 //!
 //! Input: events from workers. Output: Event objects; an event that repeats counts up its first
 //! object. Recording never holds a worker up: when the API is slow, events are dropped.
@@ -32,10 +32,10 @@ pub(crate) enum Severity {
     Warning,
 }
 
-/// What happened to a pod.
+/// What happened to a pod or to the node.
 #[derive(Debug, Clone)]
 pub(crate) struct Happening {
-    /// The pod, or a container of it.
+    /// The pod, a container of it, or the node.
     about: ObjectReference,
     severity: Severity,
     reason: &'static str,
@@ -46,13 +46,14 @@ pub(crate) struct Happening {
 #[derive(Debug, Clone)]
 pub(crate) struct Recorder {
     queue: mpsc::Sender<Happening>,
+    node: String,
 }
 
 impl Recorder {
     /// A recorder and the task that writes what it is told.
     pub(crate) fn new(client: Client, node: String) -> (Self, impl Future<Output = ()>) {
         let (queue, happenings) = mpsc::channel(QUEUE);
-        (Self { queue }, Writer::new(client, node).run(happenings))
+        (Self { queue, node: node.clone() }, Writer::new(client, node).run(happenings))
     }
 
     /// Records an event about a pod, or about a container of it.
@@ -64,8 +65,30 @@ impl Recorder {
         reason: &'static str,
         message: impl Into<String>,
     ) {
-        let about = reference(pod, container);
-        let happening = Happening { about, severity, reason, message: message.into() };
+        self.send(reference(pod, container), severity, reason, message.into());
+    }
+
+    /// Records an event about the node.
+    pub(crate) fn record_node(&self, severity: Severity, reason: &'static str, message: String) {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(self.node.clone()),
+            // As kubelet: a node is known by its name before it has an object.
+            uid: Some(self.node.clone()),
+            ..ObjectReference::default()
+        };
+        self.send(about, severity, reason, message);
+    }
+
+    fn send(
+        &self,
+        about: ObjectReference,
+        severity: Severity,
+        reason: &'static str,
+        message: String,
+    ) {
+        let happening = Happening { about, severity, reason, message };
         if self.queue.try_send(happening).is_err() {
             tracing::debug!(reason, "an event is dropped: the API is slow or we are stopping");
         }
@@ -119,7 +142,8 @@ impl Writer {
     }
 
     async fn write(&mut self, happening: Happening) -> Result<(), kube::Error> {
-        let namespace = happening.about.namespace.clone().unwrap_or_default();
+        // Events about what has no namespace are in this one.
+        let namespace = happening.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
         let now = Time(Timestamp::now());
         let key = Key {
@@ -145,11 +169,11 @@ impl Writer {
     }
 
     fn event(&self, happening: Happening, namespace: String, now: &Time) -> Event {
-        let pod = happening.about.name.clone().unwrap_or_default();
+        let about = happening.about.name.clone().unwrap_or_default();
         let unique = now.0.as_nanosecond();
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{pod}.{unique:x}")),
+                name: Some(format!("{about}.{unique:x}")),
                 namespace: Some(namespace),
                 ..ObjectMeta::default()
             },

@@ -8,6 +8,7 @@
 mod addresses;
 mod files;
 mod network;
+mod repair;
 
 use std::{
     fs, io,
@@ -21,7 +22,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 pub(crate) use addresses::AddressPools;
 pub(crate) use files::{DnsFacts, host_name};
-pub(crate) use network::NodeNetwork;
+pub(crate) use network::{NodeNetwork, Wired};
+pub(crate) use repair::keep;
 
 use crate::spec::NamespacePaths;
 

@@ -8,6 +8,10 @@ use ipnet::IpNet;
 
 pub(crate) mod dataplane;
 mod netd;
+mod node;
+
+use node::NodeCommand;
+pub(crate) use node::{Node, NodeVerb};
 
 /// A mini Kubernetes to see how its networking works.
 #[derive(Debug, Parser)]
@@ -37,8 +41,8 @@ pub(crate) enum Command {
     Image(ImageCommand),
     /// Run the control plane: API server and controllers
     Server(Server),
-    /// Run a node: agent and netd
-    Node(Node),
+    /// Run a node: agent and netd; or a shell on a node of a lab
+    Node(Box<NodeCommand>),
     /// Run netd alone, for a cluster whose nodes have another agent
     Netd(Netd),
     /// The data plane of nodes: what is programmed, what differs, and which engine it uses
@@ -240,36 +244,6 @@ pub(crate) struct Server {
     pub(crate) advertise: SocketAddr,
     #[command(flatten)]
     pub(crate) ranges: Ranges,
-}
-
-/// `minictl node`
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Node {
-    /// The node's name
-    #[arg(long)]
-    pub(crate) name: String,
-    /// The node's addresses, one of each family, the cluster's own family first
-    #[arg(long, value_delimiter = ',', required = true)]
-    pub(crate) node_ip: Vec<IpAddr>,
-    /// containerd's socket
-    #[arg(long, default_value = lab::containerd::MACHINE_SOCKET)]
-    pub(crate) containerd: PathBuf,
-    /// Namespace inside containerd
-    #[arg(long, default_value = "minictl")]
-    pub(crate) containerd_namespace: String,
-    /// What the agent must remember; must be the same after a restart
-    #[arg(long)]
-    pub(crate) agent_dir: PathBuf,
-    /// Parent of the pods' cgroups
-    #[arg(long, default_value = "/minictl/machine")]
-    pub(crate) cgroup_parent: String,
-    #[command(flatten)]
-    pub(crate) ranges: Ranges,
-    /// Engine for Services
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) dataplane: Dataplane,
-    #[command(flatten)]
-    pub(crate) netd: netd::NetdFlags,
 }
 
 /// `minictl kubeconfig`

@@ -42,13 +42,7 @@ pub(crate) async fn lab(state: &Path, command: LabCommand) -> Result<ExitCode> {
         LabCommand::List => list(state),
         LabCommand::Status { name } => show(state, &named(state, name)?).await?,
         LabCommand::Exec { host, command } => {
-            let (lab, host) = match host.split_once('/') {
-                Some((lab, host)) => (lab.to_owned(), host),
-                None => (status::only_lab(state)?, host.as_str()),
-            };
-            let ended = exec::run(state, &lab, host, &command)?;
-            let code = ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-            return Ok(ExitCode::from(code));
+            return exec_on(state, &host, &command);
         }
         LabCommand::Kubeconfig { name } => {
             let name = named(state, name)?;
@@ -57,6 +51,26 @@ pub(crate) async fn lab(state: &Path, command: LabCommand) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `minictl node shell`
+pub(crate) fn shell(state: &Path, node: &str, command: &[String]) -> Result<ExitCode> {
+    if !command.is_empty() {
+        return exec_on(state, node, command);
+    }
+    let shell = std::env::var("SHELL").ok().filter(|shell| Path::new(shell).is_file());
+    exec_on(state, node, &[shell.unwrap_or_else(|| "/bin/sh".to_owned())])
+}
+
+/// Runs a command on `LAB/HOST`, or `HOST` where the lab is clear.
+fn exec_on(state: &Path, host: &str, command: &[String]) -> Result<ExitCode> {
+    let (lab, host) = match host.split_once('/') {
+        Some((lab, host)) => (lab.to_owned(), host),
+        None => (status::only_lab(state)?, host),
+    };
+    let ended = exec::run(state, &lab, host, command)?;
+    let code = ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(ExitCode::from(code))
 }
 
 fn named(state: &Path, name: Option<String>) -> Result<String> {

@@ -16,7 +16,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use tokio_util::sync::CancellationToken;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, NodeVerb};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -70,10 +70,16 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             terminal::log();
             server::run(options, terminal::stop_signal()?).await?;
         }
-        Command::Node(options) => {
-            terminal::log();
-            node::run(options, kubeconfig, terminal::stop_signal()?).await?;
-        }
+        Command::Node(command) => match (command.verb, command.run) {
+            (Some(NodeVerb::Shell { node, command }), _) => {
+                return clusters::shell(&state, &node, &command);
+            }
+            (None, Some(options)) => {
+                terminal::log();
+                node::run(options, kubeconfig, terminal::stop_signal()?).await?;
+            }
+            (None, None) => anyhow::bail!("minictl node needs --name, --node-ip and --agent-dir"),
+        },
         Command::Netd(options) => {
             terminal::log();
             node::run_netd(options, kubeconfig, terminal::stop_signal()?).await?;

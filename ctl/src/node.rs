@@ -23,19 +23,42 @@ const CLUSTER_DNS: u128 = 10;
 /// MTU of pods' links: Ethernet's, as nodes route to each other without a tunnel.
 const MTU: u32 = 1500;
 
-/// Runs agent and netd until `stop`.
+/// Runs agent and netd until `stop`. When the node's addresses change, both begin anew: the
+/// connections they had are of an address that is gone. Containers, and connections that the kernel
+/// carries, go on meanwhile.
 pub(crate) async fn run(
-    options: cli::Node,
+    mut options: cli::Node,
     kubeconfig: Option<&Path>,
     stop: CancellationToken,
 ) -> Result<()> {
     let file = kubeconfig.context("minictl node needs --kubeconfig FILE")?;
-    let kube = kube_config(file).await?;
+    let wanted = options.node_ip.clone();
+    let own_links = [BRIDGE, netd::VIP_LINK];
+    loop {
+        let round = stop.child_token();
+        let changed = agent::follow_addresses(&wanted, &options.node_ip, &own_links);
+        let now = {
+            let mut halves = std::pin::pin!(run_halves(&options, file, round.clone()));
+            let now = tokio::select! {
+                ended = &mut halves => return ended,
+                now = changed => now,
+            };
+            tracing::warn!(before = ?options.node_ip, ?now, "the node's addresses changed");
+            round.cancel();
+            halves.await?;
+            now
+        };
+        options.node_ip = now;
+    }
+}
+
+async fn run_halves(options: &cli::Node, kubeconfig: &Path, stop: CancellationToken) -> Result<()> {
+    let kube = kube_config(kubeconfig).await?;
     let client = kube::Client::try_from(kube.clone())?;
     let (control, questions) = netd::control();
     let services = tonic::service::Routes::new(netd::service(control));
-    let agent = agent::run(agent_config(&options, kube, services)?, stop.child_token());
-    let netd = netd::run(client, netd_config(&options), questions, stop.child_token());
+    let agent = agent::run(agent_config(options, kube, services)?, stop.child_token());
+    let netd = netd::run(client, netd_config(options), questions, stop.child_token());
     let (agent, netd) =
         tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()));
     agent.context("agent")?;
@@ -121,6 +144,7 @@ fn agent_config(
         cluster_dns: dns,
         cluster_domain: "cluster.local".to_owned(),
         mtu: MTU,
+        drain: options.drain,
         services,
     })
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use super::record::PodRecord;
+use super::{drain::Drain, record::PodRecord};
 
 /// A pod, what is remembered of it and what is known of it now.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,8 @@ pub(crate) struct PodFacts<'a> {
     pub(crate) live: &'a BTreeMap<String, Live>,
     /// Why no sandbox could be made, and when to try again.
     pub(crate) sandbox_trouble: Option<&'a Trouble>,
+    /// How long it serves on though it is going; `None` if it does not.
+    pub(crate) drain: Option<Drain>,
     /// The time.
     pub(crate) now: Timestamp,
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::{
+    drain::Drain,
     facts::{Live, PodFacts, Trouble},
     record::{Ended, PodRecord, Run, RunState, SandboxRecord},
 };
@@ -18,6 +19,7 @@ pub(crate) struct Fixture {
     pub(crate) live: BTreeMap<String, Live>,
     pub(crate) gone: bool,
     pub(crate) sandbox_trouble: Option<Trouble>,
+    pub(crate) drain: Option<Drain>,
     pub(crate) now: Timestamp,
 }
 
@@ -37,6 +39,7 @@ impl Fixture {
             live: BTreeMap::new(),
             gone: false,
             sandbox_trouble: None,
+            drain: None,
             now: at(1000),
         }
     }
@@ -100,6 +103,7 @@ impl Fixture {
             record: &self.record,
             live: &self.live,
             sandbox_trouble: self.sandbox_trouble.as_ref(),
+            drain: self.drain,
             now: self.now,
         }
     }

@@ -86,6 +86,10 @@ pub(crate) fn plan(facts: &PodFacts<'_>) -> Plan {
 /// Ends everything, then reports it.
 fn terminate(facts: &PodFacts<'_>) -> Plan {
     let mut plan = Plan::default();
+    if let Some(until) = serves_until(facts) {
+        wake_at(&mut plan, until);
+        return plan;
+    }
     let grace = termination_grace(facts);
     let is_helping = |name: &str| facts.init_containers().iter().any(|init| init.name == name);
     let main_runs = facts.record.containers.iter().any(|(n, c)| c.is_running() && !is_helping(n));
@@ -124,6 +128,13 @@ fn wind_down(facts: &PodFacts<'_>) -> Plan {
     plan
 }
 
+/// The end of a drain that still goes on. Somebody who lost patience ends it.
+fn serves_until(facts: &PodFacts<'_>) -> Option<Timestamp> {
+    let until = facts.drain?.until;
+    let hurry = facts.gone || facts.pod.metadata.deletion_grace_period_seconds == Some(0);
+    (until > facts.now && !hurry && facts.record.any_running()).then_some(until)
+}
+
 fn stop(container: &str, grace: Duration) -> Step {
     let message = format!("Stopping container {container}");
     Step::Stop { container: container.to_owned(), grace, message }
@@ -131,7 +142,9 @@ fn stop(container: &str, grace: Duration) -> Step {
 
 fn termination_grace(facts: &PodFacts<'_>) -> Duration {
     let seconds = facts.pod.metadata.deletion_grace_period_seconds;
-    seconds.map_or_else(|| pod_grace(facts), grace)
+    let all = seconds.map_or_else(|| pod_grace(facts), grace);
+    let drained = facts.drain.map_or(Duration::ZERO, |drain| drain.takes);
+    all.saturating_sub(drained).max(grace(LEAST_GRACE))
 }
 
 fn pod_grace(facts: &PodFacts<'_>) -> Duration {

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
+    drain::Drain,
     facts::{Live, PodFacts, Trouble, Unhealthy},
     host::Host,
     observe,
@@ -78,6 +79,7 @@ pub(super) struct Worker {
     record: PodRecord,
     live: BTreeMap<String, Live>,
     sandbox_trouble: Option<Trouble>,
+    drain: Option<Drain>,
     news: mpsc::Receiver<News>,
     teller: mpsc::Sender<News>,
     /// Per running container: its probes, each of which ends when its guard is dropped.
@@ -118,6 +120,7 @@ impl Worker {
             record,
             live: BTreeMap::new(),
             sandbox_trouble: None,
+            drain: None,
             news,
             teller,
             probes: BTreeMap::new(),
@@ -159,6 +162,7 @@ impl Worker {
             record: &self.record,
             live: &self.live,
             sandbox_trouble: self.sandbox_trouble.as_ref(),
+            drain: self.drain,
             now: Timestamp::now(),
         }
     }
@@ -181,7 +185,12 @@ impl Worker {
             }
             pod.status = Some(with_conditions_of(reported, &theirs));
         }
+        let was_going = self.pod.metadata.deletion_timestamp.is_some();
         self.pod = pod;
+        if !was_going && self.pod.metadata.deletion_timestamp.is_some() {
+            let (services, takes) = (self.host.services.state(), self.host.config.drain);
+            self.drain = Drain::of(&self.pod, &services, takes, Timestamp::now());
+        }
     }
 
     /// Reports the status if it is news.

@@ -176,7 +176,7 @@ impl NodeNetwork {
         set.map_err(|source| LinkError::Request { op: format!("set bridge port {name}"), source })
     }
 
-    async fn configure(
+    pub(super) async fn configure(
         &self,
         namespace: &Namespace,
         eth0: u32,
@@ -195,7 +195,7 @@ impl NodeNetwork {
     }
 
     /// The default routes of a pod with these addresses.
-    pub(super) fn default_routes(&self, eth0: u32, addresses: &[IpAddr]) -> Vec<Route> {
+    fn default_routes(&self, eth0: u32, addresses: &[IpAddr]) -> Vec<Route> {
         let gateways = self.bridge.gateways.iter().map(IpNet::addr);
         gateways
             .filter(|gateway| addresses.iter().any(|own| own.is_ipv4() == gateway.is_ipv4()))

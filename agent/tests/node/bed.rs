@@ -206,6 +206,7 @@ impl Bed {
             cluster_dns: vec!["10.96.0.10".parse().unwrap()],
             cluster_domain: "cluster.local".to_owned(),
             mtu: 1500,
+            drain: std::time::Duration::ZERO,
             services: tonic::service::Routes::default(),
         };
         let socket = config.containerd_socket.clone();

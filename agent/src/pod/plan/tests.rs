@@ -226,3 +226,32 @@ proptest::proptest! {
         proptest::prop_assert!(finished);
     }
 }
+
+fn draining() -> Fixture {
+    let mut fixture = Fixture::single("Always").with_sandbox().running("c").deleted(30);
+    let takes = Duration::from_millis(500);
+    fixture.drain = Some(crate::pod::drain::Drain { until: at(1001), takes });
+    fixture
+}
+
+#[test]
+fn a_pod_that_drains_is_stopped_at_the_end_of_it_with_the_rest_of_its_grace() {
+    let mut fixture = draining();
+    assert_eq!(plan(&fixture.facts()), Plan { steps: vec![], wake: Some(at(1001)) });
+    fixture.now = at(1001);
+    let Step::Stop { grace, .. } = &steps(&fixture)[0] else { panic!("no stop") };
+    assert_eq!(*grace, Duration::from_millis(29_500));
+}
+
+#[test]
+fn whoever_loses_patience_ends_a_drain() {
+    let forced = draining().deleted(0);
+    assert_eq!(steps(&forced).len(), 1, "{:?}", steps(&forced));
+    let mut gone = draining();
+    gone.gone = true;
+    assert_eq!(steps(&gone).len(), 1);
+    let ended = Fixture::single("Never").with_sandbox().ended("c", 0, 990).deleted(30);
+    let mut nothing_runs = ended;
+    nothing_runs.drain = draining().drain;
+    assert_eq!(steps(&nothing_runs), [Step::TearDown, Step::Finish]);
+}
