@@ -67,28 +67,28 @@ fn by_ufw(wish: &Wish<'_>) -> String {
 
 /// The zone `trusted` passes on what comes from it; a policy lets others in to it.
 fn by_firewalld(wishes: &[Wish<'_>]) -> Vec<String> {
-    let permanent = |rest: String| format!("firewall-cmd --permanent {rest}");
-    distinct(wishes.iter().flat_map(|wish| {
-        let trusted = |link: &str| permanent(format!("--zone=trusted --add-interface={link}"));
-        match wish.allow {
-            Allow::From { link, .. } | Allow::Within { bridge: link } => vec![trusted(link)],
-            Allow::To { link, .. } => {
-                let policy = |rest: &str| permanent(format!("--policy=minictl-in {rest}"));
-                vec![
-                    trusted(link),
-                    permanent("--new-policy=minictl-in".to_owned()),
-                    policy("--add-ingress-zone=ANY"),
-                    policy("--add-egress-zone=trusted"),
-                    policy("--set-target=ACCEPT"),
-                ]
+    const LET_IN: [&str; 4] = [
+        "--new-policy=minictl-in",
+        "--policy=minictl-in --add-ingress-zone=ANY",
+        "--policy=minictl-in --add-egress-zone=trusted",
+        "--policy=minictl-in --set-target=ACCEPT",
+    ];
+    let orders = wishes.iter().flat_map(|wish| {
+        let trusted = |what: String| format!("--zone=trusted --add-{what}");
+        let (first, let_in) = match wish.allow {
+            Allow::From { link, .. } | Allow::Within { bridge: link } => {
+                (trusted(format!("interface={link}")), false)
             }
-            Allow::Through { .. } => vec![permanent("--add-forward".to_owned())],
+            Allow::To { link, .. } => (trusted(format!("interface={link}")), true),
+            Allow::Through { net } => (trusted(format!("source={net}")), true),
             Allow::Ports { protocol, ports } => {
-                let (first, last) = (ports.start(), ports.end());
-                vec![permanent(format!("--add-port={first}-{last}/{protocol}"))]
+                (format!("--add-port={}-{}/{protocol}", ports.start(), ports.end()), false)
             }
-        }
-    }))
+        };
+        let let_in = LET_IN.iter().filter(move |_| let_in).map(|order| (*order).to_owned());
+        std::iter::once(first).chain(let_in)
+    });
+    distinct(orders.map(|order| format!("firewall-cmd --permanent {order}")))
 }
 
 fn by_iptables(ruleset: &Ruleset, block: &Block<'_>, wish: &Wish<'_>) -> Vec<String> {

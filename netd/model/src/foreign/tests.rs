@@ -252,3 +252,57 @@ add rule ip filter ufw-before-forward ct state related,established counter accep
          ufw route allow to 10.244.0.0/16"
     );
 }
+
+#[test]
+fn ufw_as_it_comes_is_named_and_passes_after_its_fix() {
+    let found = found(include_str!("listings/ufw.txt"), Engine::Ipvs);
+    let brief: Vec<(&str, &str, &str)> =
+        found.iter().map(|f| (f.program.as_str(), f.place.as_str(), f.rule.as_str())).collect();
+    assert_eq!(
+        brief,
+        [
+            ("ufw", "ip filter FORWARD (hook forward)", "policy drop"),
+            ("ufw", "ip filter INPUT (hook input)", "policy drop"),
+        ]
+    );
+    assert_eq!(
+        found[0].fix,
+        "ufw route allow in on mini0 && ufw route allow out on mini0 && \
+         ufw route allow to 10.244.0.0/16"
+    );
+    assert_eq!(found[1].fix, "ufw allow in on mini0 && ufw allow 30000:32767/tcp");
+    assert!(found.iter().all(|f| f.certain));
+    let allowed = include_str!("listings/ufw-allowed.txt");
+    assert_eq!(self::found(allowed, Engine::Nftables), []);
+}
+
+#[test]
+fn firewalld_as_it_comes_is_named_and_passes_after_its_fix() {
+    let listing = include_str!("listings/firewalld.txt");
+    let found = found(listing, Engine::Nftables);
+    let places: Vec<&str> = found.iter().map(|f| f.place.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "inet firewalld filter_FWD_public (hook forward, from filter_FORWARD)",
+            "inet firewalld filter_IN_public (hook input, from filter_INPUT)",
+        ]
+    );
+    assert!(found.iter().all(|f| f.certain && f.program == "firewalld"));
+    assert_eq!(
+        found[0].fix,
+        "firewall-cmd --permanent --zone=trusted --add-interface=mini0 && \
+         firewall-cmd --permanent --new-policy=minictl-in && \
+         firewall-cmd --permanent --policy=minictl-in --add-ingress-zone=ANY && \
+         firewall-cmd --permanent --policy=minictl-in --add-egress-zone=trusted && \
+         firewall-cmd --permanent --policy=minictl-in --set-target=ACCEPT && \
+         firewall-cmd --reload"
+    );
+    let ipvs: Vec<String> =
+        self::found(listing, Engine::Ipvs).into_iter().map(|found| found.fix).collect();
+    assert!(ipvs[0].contains("--zone=trusted --add-source=10.244.0.0/16"), "{}", ipvs[0]);
+    assert!(ipvs[1].contains("--add-port=30000-32767/tcp"), "{}", ipvs[1]);
+    let allowed = include_str!("listings/firewalld-allowed.txt");
+    assert_eq!(self::found(allowed, Engine::Nftables), []);
+    assert_eq!(self::found(allowed, Engine::Ipvs), []);
+}
