@@ -492,7 +492,7 @@ async fn a_pod_that_is_to_go_is_no_longer_ready_within_moments() {
         delays.push(deleted.elapsed());
     }
     delays.sort();
-    assert!(delays[delays.len() / 2] < Duration::from_millis(100), "too late: {delays:?}");
+    assert!(delays[delays.len() / 2] < Duration::from_millis(500), "too late: {delays:?}");
     let conditions = slices.get(&slice).await.unwrap().endpoints.unwrap();
     let serving = |e: &k8s_openapi::api::discovery::v1::Endpoint| {
         e.conditions.as_ref().and_then(|conditions| conditions.serving)

@@ -386,3 +386,40 @@ async fn a_range_of_service_addresses_goes_when_its_last_address_went() {
     api.eventually("gone", |api| api.get::<ServiceCIDR>("", "more").is_none()).await;
     assert_eq!(state(api, "kubernetes").as_deref(), Some("True"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_are_spread_over_zones_as_long_as_the_nodes_tell_theirs() {
+    let cluster = Cluster::start();
+    let api = &cluster.api;
+    let set_zone = |node: &str, zone: Option<&str>| {
+        let zone = zone.map(|zone| ("topology.kubernetes.io/zone".to_owned(), zone.to_owned()));
+        api.change::<Node>("", node, |node| {
+            node.metadata.labels = Some(zone.into_iter().collect())
+        });
+    };
+    set_zone("node-1", Some("a"));
+    set_zone("node-2", Some("b"));
+    let mut even = service("web", Some("web"));
+    let mode = ("service.kubernetes.io/topology-mode".to_owned(), "Auto".to_owned());
+    even.metadata.annotations = Some(BTreeMap::from([mode]));
+    api.create(&even);
+    api.create(&deployment("web", 4, "nginx"));
+    let zones = |api: &FakeApi| -> Vec<String> {
+        let endpoints = slices(api, "web").into_iter().flat_map(|slice| slice.endpoints).flatten();
+        let hints = endpoints.filter_map(|endpoint| endpoint.hints?.for_zones);
+        let mut zones: Vec<String> = hints.flatten().map(|zone| zone.name).collect();
+        zones.sort();
+        zones
+    };
+    api.eventually("two for each zone", |api| zones(api) == ["a", "a", "b", "b"]).await;
+    let enabled = "TopologyAwareHintsEnabled: Topology Aware Hints has been enabled, \
+                   addressType: IPv4";
+    api.eventually("said", |api| api.events().contains(&enabled.to_owned())).await;
+    set_zone("node-2", None);
+    api.eventually("for all again", |api| zones(api).is_empty()).await;
+    api.eventually("said why", |api| {
+        let said = "TopologyAwareHintsDisabled: Insufficient Node information";
+        api.events().iter().any(|event| event.starts_with(said))
+    })
+    .await;
+}
