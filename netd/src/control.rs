@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
+use netmodel::foreign::Finding;
 use netmodel::inspect::Inspection;
 use netmodel::nft::Engine;
 use netmodel::repair::summary;
@@ -112,6 +113,8 @@ pub struct Status {
     pub counts: Counts,
     /// What Services ask for and this node cannot do.
     pub problems: Vec<Problem>,
+    /// Rules of others that stand in the way, as last looked for.
+    pub firewalls: Vec<Finding>,
 }
 
 /// What is programmed.

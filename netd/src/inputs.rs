@@ -104,6 +104,8 @@ pub(crate) struct News {
     pub(crate) own_node: bool,
     /// Services whose facts changed.
     pub(crate) services: BTreeSet<ServiceName>,
+    /// Which ports load balancers ask at.
+    pub(crate) health_check_ports: bool,
     /// Slices and Services seen, for the counters of changes.
     pub(crate) service_changes: u64,
     pub(crate) slice_changes: u64,
@@ -240,17 +242,7 @@ impl Inputs {
     fn set_service(&mut self, name: ServiceName, object: Option<(Option<Service>, Facts)>) {
         self.news.service_changes += 1;
         let (new, facts) = object.unzip();
-        let told = match facts {
-            Some(facts) => {
-                let told = self.facts.get(&name) != Some(&facts);
-                self.facts.insert(name.clone(), facts);
-                told
-            }
-            None => self.facts.remove(&name).is_some(),
-        };
-        if told {
-            self.news.services.insert(name.clone());
-        }
+        self.set_facts(&name, facts);
         let new = new.flatten();
         let old = self.snapshot.services.get(&name);
         if old.map(AsRef::as_ref) == new.as_ref() {
@@ -261,6 +253,19 @@ impl Inputs {
             None => self.snapshot.services.remove(&name),
         };
         self.dirty.services.insert(name);
+    }
+
+    fn set_facts(&mut self, name: &ServiceName, new: Option<Facts>) {
+        let old = match &new {
+            Some(facts) => self.facts.insert(name.clone(), facts.clone()),
+            None => self.facts.remove(name),
+        };
+        if old == new {
+            return;
+        }
+        let port = |facts: &Option<Facts>| facts.as_ref().and_then(|f| f.health_check_port);
+        self.news.health_check_ports |= port(&old) != port(&new);
+        self.news.services.insert(name.clone());
     }
 
     fn set_slice(&mut self, name: &SliceName, new: Option<OwnedSlice>) {

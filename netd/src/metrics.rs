@@ -204,6 +204,7 @@ fn render_status(page: &mut Page, status: &Status) {
         ("endpoints", "Backends over all frontends", status.counts.backends),
         ("routes", "Routes to the pods of other nodes", status.counts.routes),
         ("problems", "What Services ask for and this node cannot do", status.problems.len()),
+        ("foreign_firewall_rules", "Rules of others that stand in the way", status.firewalls.len()),
     ];
     for (name, help, number) in gauges {
         page.one(&format!("minictl_netd_{name}"), "gauge", help, number as u64);
@@ -305,6 +306,7 @@ mod tests {
             activity,
             counts: crate::control::Counts { services: 5, ..Default::default() },
             problems: Vec::new(),
+            firewalls: Vec::new(),
         }
     }
 

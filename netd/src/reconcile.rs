@@ -31,6 +31,9 @@ use crate::wanted::{Decision, Wish};
 use crate::{Config, NetdError};
 
 mod answers;
+mod firewalls;
+
+use firewalls::Firewalls;
 
 /// The kernel is compared with what it should hold this often.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -69,6 +72,7 @@ pub(crate) async fn run(
         decided: None,
         executor: None,
         alarm: None,
+        firewalls: Firewalls::default(),
         timers: Timers::starting(),
         tampered: None,
         retry: FIRST_RETRY,
@@ -99,6 +103,7 @@ struct Reconciler {
     /// Absent before the inputs have synced, and while a blocking thread works with it.
     executor: Option<Executor>,
     alarm: Option<Alarm>,
+    firewalls: Firewalls,
     timers: Timers,
     tampered: Option<Tampered>,
     retry: Duration,
@@ -146,16 +151,20 @@ impl Reconciler {
                 continue;
             }
             self.follow_the_wish().await?;
-            let full = self.inputs.dirty.all;
             if !self.inputs.dirty.is_clean() {
+                let full = self.inputs.dirty.all;
                 let report = self.look().await?;
                 self.note(report, Some(full));
+                self.tell(full);
             }
             if std::mem::take(&mut self.timers.audit_is_due) {
                 let report = self.in_kernel(Executor::audit).await?;
                 self.note(report, None);
             }
-            self.tell(full);
+            self.teller.news(&mut self.inputs);
+            if std::mem::take(&mut self.inputs.news.health_check_ports) {
+                hasten(&mut self.timers.listen_at, LISTEN);
+            }
             self.listen();
         }
     }
@@ -193,6 +202,7 @@ impl Reconciler {
                 timers.look_at = None;
                 self.inputs.dirty.all = true;
             }
+            Some(findings) = self.firewalls.found() => self.note_firewalls(findings),
             () = reached(timers.listen_at) => {}
             _ = timers.audit.tick(), if alarm.is_some() => timers.audit_is_due = true,
         }
@@ -373,8 +383,10 @@ impl Reconciler {
     /// Tells the authors of Services what became of them.
     fn tell(&mut self, full: bool) {
         let Some(executor) = &self.executor else { return };
-        let problems = executor.problems();
-        self.teller.problems(&mut self.inputs, problems, full);
+        self.teller.problems(&self.inputs, executor.problems(), full);
+        if full {
+            self.look_for_firewalls();
+        }
     }
 
     /// Lets the listeners follow when it is time.

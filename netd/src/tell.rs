@@ -18,6 +18,7 @@ use netmodel::repair::{Repair, summary};
 use netmodel::snapshot::ServiceName;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::ENGINE_ANNOTATION;
 use crate::conditions::{Cause, Statement, statement};
@@ -26,6 +27,8 @@ use crate::inputs::{Facts, Inputs};
 
 /// Patches of Services that may wait; more come again at the next full look.
 const WAITING: usize = 256;
+/// A patch of which the API says nothing was lost after this long.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// The pauses before the Node's annotation is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
@@ -40,7 +43,15 @@ pub(crate) struct Teller {
     /// What this node can't honour, as last seen.
     causes: BTreeMap<ServiceName, BTreeSet<Problem>>,
     /// The last patch of each Service that is complained about, so that it is sent once.
-    asked: BTreeMap<ServiceName, (Box<str>, Statement)>,
+    asked: BTreeMap<ServiceName, Asked>,
+}
+
+/// A patch that was sent.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    resource_version: Box<str>,
+    statement: Statement,
+    at: Instant,
 }
 
 impl Teller {
@@ -110,26 +121,32 @@ impl Teller {
         self.about_node(inputs, Severity::Warning, "DataplaneRepaired", message);
     }
 
+    /// What the API says of some Services has changed, their conditions perhaps.
+    pub(crate) fn news(&mut self, inputs: &mut Inputs) {
+        for name in std::mem::take(&mut inputs.news.services) {
+            self.state(inputs, &name);
+        }
+    }
+
     /// What can't be honoured, all of it: new causes become events, and the conditions of the
-    /// Services concerned, of those in `news`, and at a full look of all, are brought up to date.
-    pub(crate) fn problems(&mut self, inputs: &mut Inputs, found: Vec<Problem>, full: bool) {
+    /// Services concerned, at a full look of all, are brought up to date.
+    pub(crate) fn problems(&mut self, inputs: &Inputs, found: Vec<Problem>, full: bool) {
         let mut causes: BTreeMap<ServiceName, BTreeSet<Problem>> = BTreeMap::new();
         for problem in found {
             causes.entry(problem.owner.service.clone()).or_default().insert(problem);
         }
-        let mut concerned = std::mem::take(&mut inputs.news.services);
+        let mut concerned: BTreeSet<ServiceName> = BTreeSet::new();
         let old = std::mem::replace(&mut self.causes, causes);
         let nothing = BTreeSet::new();
         for (name, now) in &self.causes {
             let before = old.get(name).unwrap_or(&nothing);
             for problem in now.difference(before) {
-                self.about_service(
-                    inputs,
-                    name,
-                    Severity::Warning,
-                    problem.cause.reason(),
-                    sentence(problem),
-                );
+                let severity = match problem.cause.severity() {
+                    problem::Severity::Notice => Severity::Normal,
+                    problem::Severity::Refused => Severity::Warning,
+                };
+                let reason = problem.cause.reason();
+                self.about_service(inputs, name, severity, reason, sentence(problem));
             }
             if now != before {
                 concerned.insert(name.clone());
@@ -137,7 +154,6 @@ impl Teller {
         }
         concerned.extend(old.into_keys().filter(|name| !self.causes.contains_key(name)));
         if full {
-            self.asked.clear();
             concerned.extend(self.causes.keys().cloned());
             let complained = inputs.facts.iter().filter(|(_, facts)| facts.complaint.is_some());
             concerned.extend(complained.map(|(name, _)| name.clone()));
@@ -158,12 +174,19 @@ impl Teller {
             return;
         };
         let version = &facts.resource_version;
-        if self.asked.get(name).is_some_and(|(at, said)| at == version && *said == next) {
+        let is_said = |asked: &Asked| {
+            asked.resource_version == *version
+                && asked.statement == next
+                && asked.at.elapsed() < SAY_AGAIN
+        };
+        if self.asked.get(name).is_some_and(is_said) {
             return;
         }
         let patch = next.patch(version, Timestamp::now());
         if self.patches.try_send((name.clone(), patch)).is_ok() {
-            self.asked.insert(name.clone(), (version.clone(), next));
+            let resource_version = version.clone();
+            let asked = Asked { resource_version, statement: next, at: Instant::now() };
+            self.asked.insert(name.clone(), asked);
         }
     }
 

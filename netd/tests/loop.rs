@@ -1,9 +1,15 @@
 //! The whole loop: watches of a scripted API, and a kernel that others tamper with. Needs root.
 #![expect(clippy::unwrap_used, reason = "a test stops at what must not happen")]
 
+#[path = "loop/api.rs"]
+mod api;
+#[path = "loop/listening.rs"]
+mod listening;
 #[path = "packets/net.rs"]
 #[expect(dead_code, reason = "only a namespace is needed here, no packets")]
 mod net;
+#[path = "loop/telling.rs"]
+mod telling;
 /// The network's tools call by SCTP, too; here nobody does.
 mod sctp {
     pub(crate) fn call_here(to: std::net::SocketAddr) -> crate::net::Outcome {
@@ -11,122 +17,12 @@ mod sctp {
     }
 }
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::channel::mpsc::{UnboundedSender, unbounded};
-use http::{Method, Request, Response};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
-use kube::client::Body;
+use api::{Api, NODES, SERVICES, SLICES, node, service, slice};
 use net::Host;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
-
-/// Lists to answer with, open watches, and the patches that came.
-#[derive(Clone, Default)]
-struct Api(Arc<Mutex<Script>>);
-
-#[derive(Default)]
-struct Script {
-    lists: BTreeMap<String, Vec<Value>>,
-    watches: BTreeMap<String, Vec<UnboundedSender<Bytes>>>,
-    patches: Vec<(String, Value)>,
-}
-
-type Answer = Response<BoxBody<Bytes, Infallible>>;
-
-impl Api {
-    fn client(&self) -> kube::Client {
-        let api = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let api = api.clone();
-            async move { Ok::<Answer, Infallible>(api.answer(request).await) }
-        });
-        kube::Client::new(service, "default")
-    }
-
-    async fn answer(&self, request: Request<Body>) -> Answer {
-        let path = request.uri().path().to_owned();
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        if request.method() == Method::PATCH {
-            let body = request.into_body().collect().await.unwrap().to_bytes();
-            let patch = serde_json::from_slice(&body).unwrap();
-            self.0.lock().unwrap().patches.push((path, patch));
-            return whole(&json!({
-                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
-                "metadata": {"name": "node-1"},
-            }));
-        }
-        let mut script = self.0.lock().unwrap();
-        if query.contains("watch=true") {
-            let (send, receive) = unbounded();
-            script.watches.entry(path).or_default().push(send);
-            let frames = receive.map(|bytes| Ok(Frame::data(bytes)));
-            return Response::new(BodyExt::boxed(StreamBody::new(frames)));
-        }
-        let items = script.lists.get(&path).cloned().unwrap_or_default();
-        whole(&json!({
-            "kind": "List", "apiVersion": "v1",
-            "metadata": {"resourceVersion": "1"}, "items": items,
-        }))
-    }
-
-    /// Sends an event to all watches of a path.
-    fn event(&self, path: &str, kind: &str, object: &Value) {
-        let line = format!("{}\n", json!({"type": kind, "object": object}));
-        let script = self.0.lock().unwrap();
-        for watch in script.watches.get(path).into_iter().flatten() {
-            let _ = watch.unbounded_send(line.clone().into());
-        }
-    }
-
-    fn is_watched(&self, path: &str) -> bool {
-        self.0.lock().unwrap().watches.contains_key(path)
-    }
-}
-
-fn whole(value: &Value) -> Answer {
-    Response::new(Full::new(Bytes::from(value.to_string())).boxed())
-}
-
-const SERVICES: &str = "/api/v1/services";
-const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
-const NODES: &str = "/api/v1/nodes";
-
-fn node(name: &str, addr: &str, range: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Node",
-        "metadata": {"name": name, "resourceVersion": "1"}, "spec": {"podCIDR": range},
-        "status": {"addresses": [{"type": "InternalIP", "address": addr}]},
-    })
-}
-
-fn service(name: &str, vip: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "namespace": "default", "resourceVersion": "2"},
-        "spec": {"clusterIP": vip, "clusterIPs": [vip], "ports": [{"port": 80}]},
-    })
-}
-
-fn slice(service: &str, addrs: &[&str]) -> Value {
-    let endpoints: Vec<Value> =
-        addrs.iter().map(|addr| json!({"addresses": [addr], "nodeName": "node-1"})).collect();
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {
-            "name": format!("{service}-x"), "namespace": "default", "resourceVersion": "2",
-            "labels": {"kubernetes.io/service-name": service},
-        },
-        "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints,
-    })
-}
 
 /// netd on a node in a namespace, until dropped.
 struct Running {
@@ -138,6 +34,10 @@ struct Running {
 
 impl Running {
     fn start(api: &Api) -> Self {
+        Self::start_with(api, |_| ())
+    }
+
+    fn start_with(api: &Api, change: impl FnOnce(&mut netd::Config)) -> Self {
         let host = Host::new();
         host.ip("link add mini0 type bridge");
         host.ip("address add 10.244.1.1/24 dev mini0");
@@ -147,7 +47,7 @@ impl Running {
         host.ip("link set up0 up");
         let stop = CancellationToken::new();
         let (tell, ended) = std::sync::mpsc::channel();
-        let config = netd::Config {
+        let mut config = netd::Config {
             node_name: "node-1".to_owned(),
             mode: netd::Mode::Nftables,
             cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
@@ -158,6 +58,7 @@ impl Running {
             metrics_address: Some("127.0.0.1:10249".parse().unwrap()),
             health_address: Some("0.0.0.0:10256".parse().unwrap()),
         };
+        change(&mut config);
         let (api, token) = (api.clone(), stop.clone());
         let (control, questions) = netd::control();
         // A thread made in the namespace is in it, and so are the threads that tokio makes there.
@@ -172,6 +73,19 @@ impl Running {
             });
         });
         Self { host, stop, ended, control }
+    }
+
+    /// Waits for something that is not in the kernel's tables.
+    #[track_caller]
+    fn until<T>(&self, what: &str, state: impl Fn() -> String, mut get: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(value) = get() {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{what}; there is\n{}", state());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until the kernel shows something, and prints what it shows instead if it never does.
@@ -192,11 +106,22 @@ impl Running {
         }
     }
 
+    fn status(&self) -> netd::Status {
+        let control = self.control.clone();
+        wait(async move { control.status().await }).expect("netd answers")
+    }
+
     fn end(self) -> Host {
         self.stop.cancel();
         self.ended.recv_timeout(Duration::from_secs(5)).expect("netd ends when told to");
         self.host
     }
+}
+
+/// Waits for an answer of netd, which runs on threads of its own.
+fn wait<T>(answer: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(SOON, answer).await.expect("an answer") })
 }
 
 const SOON: Duration = Duration::from_secs(10);
@@ -273,8 +198,7 @@ fn what_is_broken_by_hand_is_repaired_within_a_second() {
     ] {
         let (program, args) = damage.split_once(' ').unwrap();
         netd.host.command(program, args);
-        // The second, and what a loaded machine adds to it.
-        netd.wait_for(Duration::from_secs(3), damage, |text| {
+        netd.wait_for(Duration::from_secs(1), damage, |text| {
             whole(text) && text.matches("vmap @services4").count() == 2
         });
     }

@@ -70,7 +70,8 @@ where
     let name = |object: &DeserializeGuard<K>| {
         ServiceName::new(&object.namespace().unwrap_or_default(), &object.name_any())
     };
-    let config = watcher::Config::default().labels(selector).page_size(PAGE);
+    let all = watcher::Config::default().page_size(PAGE);
+    let config = if selector.is_empty() { all } else { all.labels(selector) };
     watcher(api, config).default_backoff().map(move |event| {
         let set = |object: DeserializeGuard<K>| {
             let name = name(&object);

@@ -33,6 +33,7 @@ impl Reconciler {
             activity: self.activity.clone(),
             counts: self.counts(),
             problems: problems.iter().map(told).collect(),
+            firewalls: self.firewalls.findings.clone(),
         }
     }
 
