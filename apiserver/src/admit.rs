@@ -66,10 +66,23 @@ fn terminating(object: &dyn Object) -> bool {
     object.metadata().deletion_timestamp.is_some() || phase == Some("Terminating")
 }
 
-/// Some namespaces may not go.
-pub(crate) fn may_delete(resource: &'static Resource, name: &str) -> Result<(), ApiError> {
-    if resource.plural == "namespaces" && resource.group.is_empty() && IMMORTAL.contains(&name) {
+/// Some namespaces may not go, and no address that a Service has.
+pub(crate) fn may_delete(
+    resource: &'static Resource,
+    snapshot: &Snapshot,
+    name: &str,
+    object: &dyn Object,
+) -> Result<(), ApiError> {
+    if object.as_any().is::<Namespace>() && IMMORTAL.contains(&name) {
         return Err(ApiError::forbidden(resource, name, "this namespace may not be deleted"));
+    }
+    if let Some(address) = object.as_any().downcast_ref::<IPAddress>()
+        && let Some((namespace, service)) = cluster_ip::holding_service(snapshot, address)
+    {
+        let reason = format!(
+            "the Service {namespace}/{service} has this address; the object goes with the Service"
+        );
+        return Err(ApiError::forbidden(resource, name, reason));
     }
     Ok(())
 }
@@ -178,21 +191,7 @@ pub(crate) fn delete(
     if let Some(old) = object.as_any().downcast_ref::<Node>() {
         return Ok(pod_range::release(&api.ranges, old));
     }
-    if let Some(old) = object.as_any().downcast_ref::<IPAddress>()
-        && let Some((namespace, name)) = cluster_ip::holding_service(snapshot, old)
-    {
-        let address = old.metadata.name.as_deref().unwrap_or_default();
-        let reason = format!(
-            "the Service {namespace}/{name} has this address; the object goes with the Service"
-        );
-        return Err(ApiError::forbidden(ip_addresses()?, address, reason));
-    }
     Ok(Vec::new())
-}
-
-fn ip_addresses() -> Result<&'static Resource, ApiError> {
-    table::by_path("networking.k8s.io", "v1", "ipaddresses")
-        .ok_or_else(|| ApiError::Internal("ipaddresses are not served".into()))
 }
 
 #[cfg(test)]

@@ -9,14 +9,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use resources::service_cidr::DEFAULT_NAME;
-use resources::table;
+use resources::table::{self, Resource};
 use serde_json::{Value, json};
 use store::{Change, WatchError};
 use thiserror::Error;
 
-use crate::allocate;
+use crate::allocate::{self, cluster_ip};
 use crate::api::Api;
 use crate::authn::User;
 use crate::authz::MASTERS;
@@ -24,6 +24,7 @@ use crate::http::query::Query;
 use crate::http::route::Target;
 use crate::key;
 use crate::status::ApiError;
+use crate::verbs::update::Part;
 use crate::verbs::{Body, Call, create, update};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -74,13 +75,21 @@ pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
 /// One that is there already stays as it is, but for a second family that was added to the flags.
 async fn make_service_cidr(api: &Api) -> Result<(), BootError> {
     let ranges: Vec<String> = api.ranges.service_cidrs.iter().map(ToString::to_string).collect();
-    let object = json!({
-        "metadata": { "name": DEFAULT_NAME }, "spec": { "cidrs": ranges },
+    let (kind, plural, group) = ("ServiceCIDR", "servicecidrs", "networking.k8s.io");
+    let object = json!({ "metadata": { "name": DEFAULT_NAME }, "spec": { "cidrs": ranges } });
+    ensure(api, kind, plural, group, None, object).await?;
+    let Some(resource) = table::by_path(group, "v1", plural) else { return Ok(()) };
+    let call = call(resource, None, Some(DEFAULT_NAME.to_owned()));
+    let changed = update::change(api, &call, Part::Main, |current| {
+        let mut object = current.object.clone_boxed();
+        if let Some(object) = object.as_any_mut().downcast_mut::<ServiceCIDR>() {
+            object.spec.get_or_insert_default().cidrs = Some(ranges.clone());
+        }
+        Ok(object)
     });
-    let made = ensure(api, "ServiceCIDR", "servicecidrs", "networking.k8s.io", None, object).await;
-    if let Err(error) = made {
+    if let Err(error) = changed.await {
         // The ranges of a cluster outlive the flags of its server.
-        tracing::warn!("the ranges of Services are not those of the flags: {error}");
+        tracing::warn!("Services keep their ranges, which are not those of the flags: {error}");
     }
     Ok(())
 }
@@ -130,12 +139,10 @@ pub(crate) async fn keep_first_objects(api: Arc<Api>) {
     }
 }
 
-/// The first address of the range (upstream: `ServiceIPRange`).
-fn service_address(range: IpNet) -> String {
-    range.hosts().next().unwrap_or(range.network()).to_string()
-}
-
 fn service(api: &Api) -> Value {
+    // Upstream: `ServiceIPRange`.
+    let range = api.ranges.service_cidrs.first();
+    let own_address = range.map(|range| cluster_ip::address(*range, 0).to_string());
     json!({
         "metadata": {
             "name": "kubernetes",
@@ -143,7 +150,7 @@ fn service(api: &Api) -> Value {
         },
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": api.ranges.service_cidrs.first().map(|range| service_address(*range)),
+            "clusterIP": own_address,
             "ports": [{
                 "name": "https",
                 "port": HTTPS,
@@ -185,8 +192,8 @@ fn slice(api: &Api) -> Value {
     })
 }
 
-/// Creates the object; one that is there already is replaced, except that namespaces and the
-/// Service keep what others added to them.
+/// Creates the object; one that is there already is replaced, except that namespaces, the Service
+/// and the ServiceCIDR keep what others added to them.
 async fn ensure(
     api: &Api,
     kind: &'static str,
@@ -200,7 +207,23 @@ async fn ensure(
     let resource =
         table::by_path(group, "v1", plural).ok_or_else(|| failed("no such resource".to_owned()))?;
     let body = Body { content_type: "application/json".into(), bytes: object.to_string().into() };
-    let call = |name: Option<String>| Call {
+    let made = match create::create(api, &call(resource, namespace, None), &body).await {
+        Err(ApiError::AlreadyExists { .. })
+            if matches!(kind, "Namespace" | "Service" | "ServiceCIDR") =>
+        {
+            return Ok(());
+        }
+        Err(ApiError::AlreadyExists { .. }) => {
+            update::replace(api, &call(resource, namespace, Some(name.clone())), &body).await
+        }
+        made => made,
+    };
+    made.map(|_| ()).map_err(|error| failed(error.to_string()))
+}
+
+/// A request of the server itself.
+fn call(resource: &'static Resource, namespace: Option<&str>, name: Option<String>) -> Call {
+    Call {
         user: User::new("system:apiserver", &[MASTERS]),
         target: Target {
             resource,
@@ -210,15 +233,5 @@ async fn ensure(
         },
         query: Query::default(),
         dry_run: false,
-    };
-    let made = match create::create(api, &call(None), &body).await {
-        Err(ApiError::AlreadyExists { .. }) if matches!(kind, "Namespace" | "Service") => {
-            return Ok(());
-        }
-        Err(ApiError::AlreadyExists { .. }) => {
-            update::replace(api, &call(Some(name.clone())), &body).await
-        }
-        made => made,
-    };
-    made.map(|_| ()).map_err(|error| failed(error.to_string()))
+    }
 }

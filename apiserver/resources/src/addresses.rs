@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::field::{FieldErrors, Path};
 
@@ -129,18 +129,24 @@ pub fn is_ipv6(value: &str) -> bool {
     value.parse::<Ipv6Addr>().is_ok()
 }
 
-/// The usual text of an IPv6 address that is written otherwise.
+/// What a client is told about an address that is written unusually (upstream: `GetWarningsForIP`).
 #[must_use]
-pub fn non_canonical_ipv6(value: &str) -> Option<String> {
-    let canonical = value.parse::<Ipv6Addr>().ok()?.to_string();
-    (canonical != value).then_some(canonical)
+pub fn ip_warning(path: &Path, value: &str) -> Option<String> {
+    let usual = value.parse::<Ipv6Addr>().ok()?.to_string();
+    let text = format!(
+        "{path}: IPv6 address {value:?} should be in RFC 5952 canonical format ({usual:?})"
+    );
+    (usual != value).then_some(text)
 }
 
-/// The usual text of an IPv6 range that is written otherwise.
+/// What a client is told about a range that is written unusually (upstream: `GetWarningsForCIDR`).
 #[must_use]
-pub fn non_canonical_ipv6_range(value: &str) -> Option<String> {
-    let canonical = value.parse::<ipnet::Ipv6Net>().ok()?.to_string();
-    (canonical != value).then_some(canonical)
+pub fn cidr_warning(path: &Path, value: &str) -> Option<String> {
+    let usual = value.parse::<Ipv6Net>().ok()?.to_string();
+    let text = format!(
+        "{path}: IPv6 CIDR value {value:?} should be in RFC 5952 canonical format ({usual:?})"
+    );
+    (usual != value).then_some(text)
 }
 
 fn is_link_local(ip: IpAddr) -> bool {

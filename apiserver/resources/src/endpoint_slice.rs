@@ -2,16 +2,15 @@
 //!
 //! Upstream: `pkg/registry/discovery/endpointslice/strategy.go`, `pkg/apis/discovery/validation`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 
-use crate::addresses::{is_ipv6, validate_backend_ip, validate_ip};
+use crate::addresses::{ip_warning, is_ipv6, validate_backend_ip, validate_ip};
 use crate::columns::{self, Cell, Column, UNSET};
 use crate::equality::same;
 use crate::field::{FieldErrors, Path};
-use crate::labels::validate_labels;
 use crate::names;
 use crate::ports::PROTOCOLS;
 use crate::strategy::Strategy;
@@ -30,8 +29,6 @@ const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 100;
 /// Zones, and likewise nodes, that a hint may name.
 const MAX_HINTS: usize = 8;
-/// Labels of the topology that older versions of the API had.
-const MAX_TOPOLOGY_LABELS: usize = 16;
 
 /// How many ports or addresses a cell shows before it says how many more there are.
 const SHOWN: usize = 3;
@@ -51,6 +48,7 @@ impl Strategy for EndpointSlices {
 
     fn prepare_create(&self, slice: &mut EndpointSlice) {
         slice.metadata.generation = Some(1);
+        drop_topology(slice);
     }
 
     fn prepare_update(&self, new: &mut EndpointSlice, old: &EndpointSlice) {
@@ -58,6 +56,9 @@ impl Strategy for EndpointSlices {
             && same(&new.ports, &old.ports)
             && new.address_type == old.address_type
             && same(&new.metadata.labels, &old.metadata.labels);
+        if !same(&new.endpoints, &old.endpoints) {
+            drop_topology(new);
+        }
         if !stayed {
             new.metadata.generation = Some(old.metadata.generation.unwrap_or_default() + 1);
         }
@@ -80,6 +81,19 @@ impl Strategy for EndpointSlices {
         path.immutable(&new.address_type, &old.address_type).into_iter().collect()
     }
 
+    fn warnings(&self, slice: &EndpointSlice) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if slice.address_type == "FQDN" {
+            warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        }
+        for (i, endpoint) in slice.endpoints.iter().flatten().enumerate() {
+            let path = Path::new("endpoints").index(i).child("addresses");
+            let addresses = endpoint.addresses.iter().enumerate();
+            warnings.extend(addresses.filter_map(|(j, ip)| ip_warning(&path.index(j), ip)));
+        }
+        warnings
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -95,6 +109,13 @@ impl Strategy for EndpointSlices {
             first_few(&addresses).into(),
             columns::age(metadata, now),
         ]
+    }
+}
+
+/// A field of an older version of the API.
+fn drop_topology(slice: &mut EndpointSlice) {
+    for endpoint in slice.endpoints.iter_mut().flatten() {
+        endpoint.deprecated_topology = None;
     }
 }
 
@@ -125,12 +146,6 @@ fn validate_endpoint(endpoint: &Endpoint, kind: &str, path: &Path) -> FieldError
     if let Some(node) = &endpoint.node_name {
         errors.extend(path.child("nodeName").invalid_for_each(node, names::dns_subdomain(node)));
     }
-    let topology = path.child("deprecatedTopology");
-    let labels = endpoint.deprecated_topology.as_ref();
-    if let Some(many) = labels.map(BTreeMap::len).filter(|n| *n > MAX_TOPOLOGY_LABELS) {
-        errors.push(topology.too_many(many, MAX_TOPOLOGY_LABELS));
-    }
-    errors.extend(validate_labels(&topology, labels));
     if let Some(hints) = &endpoint.hints {
         errors.extend(validate_hints(hints, &path.child("hints")));
     }

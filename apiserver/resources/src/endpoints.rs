@@ -8,7 +8,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints};
 
-use crate::addresses::{validate_backend_ip, validate_ip};
+use crate::addresses::{ip_warning, validate_backend_ip, validate_ip};
 use crate::columns::{self, Cell, Column, NONE};
 use crate::field::{FieldErrors, Path};
 use crate::names;
@@ -39,6 +39,19 @@ impl Strategy for EndpointsStrategy {
         subsets.flat_map(|(i, s)| validate_subset(s, &Path::new("subsets").index(i))).collect()
     }
 
+    fn warnings(&self, endpoints: &Endpoints) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (i, subset) in endpoints.subsets.iter().flatten().enumerate() {
+            for (field, addresses) in addresses(subset) {
+                let path = Path::new("subsets").index(i).child(field);
+                for (j, address) in addresses.iter().enumerate() {
+                    warnings.extend(ip_warning(&path.index(j).child("ip"), &address.ip));
+                }
+            }
+        }
+        warnings
+    }
+
     fn columns(&self) -> &'static [Column] {
         COLUMNS
     }
@@ -50,14 +63,21 @@ impl Strategy for EndpointsStrategy {
     }
 }
 
+/// Both lists of a subset, with the names of their fields.
+fn addresses(subset: &EndpointSubset) -> [(&'static str, &[EndpointAddress]); 2] {
+    [
+        ("addresses", subset.addresses.as_deref().unwrap_or_default()),
+        ("notReadyAddresses", subset.not_ready_addresses.as_deref().unwrap_or_default()),
+    ]
+}
+
 fn validate_subset(subset: &EndpointSubset, path: &Path) -> FieldErrors {
     let mut errors = FieldErrors::new();
-    let ready = subset.addresses.as_deref().unwrap_or_default();
-    let not_ready = subset.not_ready_addresses.as_deref().unwrap_or_default();
-    if ready.is_empty() && not_ready.is_empty() {
+    let lists = addresses(subset);
+    if lists.iter().all(|(_, addresses)| addresses.is_empty()) {
         errors.push(path.required("must specify `addresses` or `notReadyAddresses`"));
     }
-    for (field, addresses) in [("addresses", ready), ("notReadyAddresses", not_ready)] {
+    for (field, addresses) in lists {
         for (i, address) in addresses.iter().enumerate() {
             errors.extend(validate_address(address, &path.child(field).index(i)));
         }

@@ -34,13 +34,15 @@ pub(crate) enum AddressError {
     },
     #[error("the provided network does not match the current range")]
     Mismatched {
-        /// The ranges of that family, for a second sentence likewise.
+        /// The ranges of that family.
         ranges: Vec<IpNet>,
     },
-    #[error(
-        "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
-    )]
-    NotInRange { address: IpAddr, range: IpNet },
+    /// It is in a range, but at an end of it; upstream does not tell this apart.
+    #[error("the provided network does not match the current range")]
+    End {
+        /// The range.
+        range: IpNet,
+    },
 }
 
 /// A range that addresses may be drawn from, and the object that says so.
@@ -99,7 +101,7 @@ impl<'a> Pool<'a> {
         let around = || self.of(family).filter(|range| range.net.contains(&asked));
         let Some(range) = around().find(|range| usable(range.net, asked)) else {
             return Err(match around().next() {
-                Some(range) => AddressError::NotInRange { address: asked, range: range.net },
+                Some(range) => AddressError::End { range: range.net },
                 None => AddressError::Mismatched {
                     ranges: self.of(family).map(|range| range.net).collect(),
                 },
@@ -234,8 +236,8 @@ fn usable(range: IpNet, address: IpAddr) -> bool {
     address != range.network() && !last
 }
 
-/// The `n`th address that can be given out.
-fn address(range: IpNet, n: u64) -> IpAddr {
+/// The `n`th address that can be given out, counted from 0.
+pub(crate) fn address(range: IpNet, n: u64) -> IpAddr {
     match range.network() {
         IpAddr::V4(first) => {
             let offset = u32::try_from(n + 1).unwrap_or(u32::MAX);

@@ -176,10 +176,9 @@ impl<'a> Plan<'a> {
             let note = match &error {
                 AddressError::Allocated { holder } => format!("IP {asked} is held by {holder}"),
                 AddressError::Mismatched { ranges } => no_range(asked, ranges),
-                AddressError::NotInRange { .. } => {
-                    "the first address of a range, and the last one of IPv4, are given to nobody"
-                        .to_owned()
-                }
+                AddressError::End { range } => format!(
+                    "the first address of {range}, and of IPv4 ranges the last one, go to nobody"
+                ),
             };
             self.explained(refused(error.to_string()), note)
         })

@@ -100,12 +100,12 @@ pub(crate) async fn remove(
     dry_run: bool,
 ) -> Result<Deleted, ApiError> {
     let resource = call.resource();
-    admit::may_delete(resource, name)?;
     let key = key::object(resource, namespace, name);
     for _ in 0..ATTEMPTS {
         let snapshot = api.store.snapshot();
         let entry = snapshot.get(&key).ok_or_else(|| ApiError::not_found(resource, name))?;
         let current = Current::read(resource, entry)?;
+        admit::may_delete(resource, &snapshot, name, current.object.as_ref())?;
         check_preconditions(resource, name, &current, options)?;
         let mut object = current.object.clone_boxed();
         let decision = decide(resource, object.as_mut(), options, now());

@@ -83,6 +83,8 @@ async fn nobody_takes_an_address_by_the_back_door() {
     assert_eq!(message(&refused), r#"ipaddresses.networking.k8s.io "10.96.0.9" already exists"#);
     // … nor by removing it …
     let path = format!("{ADDRESSES}/10.96.0.9");
+    let dry = cluster.delete(&path, json!({ "dryRun": ["All"] })).await;
+    assert_eq!(dry.0, 403, "{}", dry.1);
     let (code, refused) = cluster.delete(&path, json!({})).await;
     assert_eq!(code, 403, "{refused}");
     assert!(message(&refused).contains("the Service default/a has this address"), "{refused}");
@@ -195,9 +197,52 @@ async fn addresses_outlive_the_server() {
     let cluster = Cluster::start().await;
     let (_, made) = cluster.post(SERVICES, service("a", json!({}))).await;
     let before = names(&cluster, ADDRESSES).await;
+    let (_, range) = cluster.get(&format!("{RANGES}/kubernetes")).await;
     let cluster = Cluster::start_in(cluster.stop().await).await;
     assert_eq!(names(&cluster, ADDRESSES).await, before);
+    assert_eq!(cluster.get(&format!("{RANGES}/kubernetes")).await.1, range, "left alone");
     let asked = json!({ "clusterIP": made["spec"]["clusterIP"] });
     let (code, refused) = cluster.post(SERVICES, service("b", asked)).await;
     assert_eq!(code, 422, "{refused}");
+}
+
+#[tokio::test]
+async fn a_cluster_of_ipv6_has_everything_in_ipv6() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let ranges = ["fd00:10:96::/112"];
+    let cluster = Cluster::start_with(dir, &ranges, "[fd00:192:168:56::70]:6443").await;
+    let (_, own) = cluster.get(&format!("{SERVICES}/kubernetes")).await;
+    assert_eq!(own["spec"]["clusterIPs"], json!(["fd00:10:96::1"]), "{own}");
+    assert_eq!(own["spec"]["ipFamilies"], json!(["IPv6"]));
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    let (_, slice) = cluster.get(slices).await;
+    assert_eq!(slice["addressType"], "IPv6", "{slice}");
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["fd00:192:168:56::70"]));
+    let (code, made) = cluster.post(SERVICES, service("a", json!({}))).await;
+    assert_eq!((code, &made["spec"]["ipFamilies"]), (201, &json!(["IPv6"])), "{made}");
+    let v4 = json!({ "ipFamilies": ["IPv4"] });
+    let (code, refused) = cluster.post(SERVICES, service("b", v4)).await;
+    assert_eq!(code, 422);
+    assert!(message(&refused).ends_with("not configured on this cluster"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_second_family_may_be_added_at_a_later_start() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let (server, both) = ("192.168.56.70:6443", ["10.96.0.0/12", "fd00:10:96::/112"]);
+    let cluster = Cluster::start_with(dir, &both[..1], server).await;
+    let prefer = json!({ "ipFamilyPolicy": "PreferDualStack" });
+    let (_, old) = cluster.post(SERVICES, service("old", prefer.clone())).await;
+    assert_eq!(old["spec"]["ipFamilies"], json!(["IPv4"]), "{old}");
+    let cluster = Cluster::start_with(cluster.stop().await, &both, server).await;
+    let (_, range) = cluster.get(&format!("{RANGES}/kubernetes")).await;
+    assert_eq!(range["spec"]["cidrs"], json!(both), "{range}");
+    let (_, kept) = cluster.get(&format!("{SERVICES}/old")).await;
+    assert_eq!(kept["spec"], old["spec"], "nobody asked for more");
+    let (_, new) = cluster.post(SERVICES, service("new", prefer)).await;
+    assert_eq!(new["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]), "{new}");
+    let require = json!({ "spec": { "ipFamilyPolicy": "RequireDualStack" } });
+    let (code, grown) = cluster.merge(&format!("{SERVICES}/old"), require).await;
+    assert_eq!((code, &grown["spec"]["clusterIP"]), (200, &old["spec"]["clusterIP"]), "{grown}");
+    assert_eq!(grown["spec"]["clusterIPs"].as_array().map(Vec::len), Some(2));
 }

@@ -29,6 +29,16 @@ impl Cluster {
     }
 
     pub(crate) async fn start_in(dir: Arc<tempfile::TempDir>) -> Self {
+        let services = ["10.96.0.0/12", "fd00:10:96::/112"];
+        Self::start_with(dir, &services, "192.168.56.70:6443").await
+    }
+
+    /// A server of these ranges of Services that tells pods this address.
+    pub(crate) async fn start_with(
+        dir: Arc<tempfile::TempDir>,
+        services: &[&str],
+        advertise: &str,
+    ) -> Self {
         // A second call in the same process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authority = pki::Authority::load_or_create(&dir.path().join("pki")).unwrap();
@@ -38,8 +48,8 @@ impl Cluster {
             data_dir: dir.path().to_owned(),
             pki: authority.server_identity(&["127.0.0.1".into()]).unwrap(),
             listeners: vec![listener],
-            advertise: "192.168.56.70:6443".parse().unwrap(),
-            service_cidrs: ["10.96.0.0/12", "fd00:10:96::/112"].map(|r| r.parse().unwrap()).into(),
+            advertise: advertise.parse().unwrap(),
+            service_cidrs: services.iter().map(|range| range.parse().unwrap()).collect(),
             cluster_cidrs: ["10.244.0.0/16", "fd00:10:244::/56"].map(|r| r.parse().unwrap()).into(),
             node_cidr_prefix: 24,
             node_cidr_prefix_v6: 64,

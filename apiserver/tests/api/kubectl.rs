@@ -252,6 +252,11 @@ async fn services_and_their_addresses() {
         let port = taken.replace("  clusterIP: 10.96.0.9\n", "");
         let err = sh.fails(&["apply", "-f", "-"], &port).await;
         assert!(err.contains("port 30008 is held by the Service default/web"), "{err}");
+        let more = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata:\n  name: more\n\
+                    spec:\n  cidrs: [172.30.0.0/24]\n";
+        sh.ok(&["apply", "-f", "-"], more).await;
+        let explained = sh.ok(&["explain", "servicecidr.spec.cidrs"], "").await;
+        assert!(explained.contains("CIDR"), "{explained}");
         // External names, and back.
         let patch = r#"{"spec":{"type":"ExternalName","externalName":"a.example"}}"#;
         sh.ok(&["patch", "svc", "web", "-p", patch], "").await;

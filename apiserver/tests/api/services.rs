@@ -108,6 +108,62 @@ async fn a_taken_node_port_is_refused_and_says_who_holds_it() {
 }
 
 #[tokio::test]
+async fn a_port_for_health_checks_is_a_node_port_like_others() {
+    let cluster = Cluster::start().await;
+    let local = |port: u32| {
+        json!({
+            "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": port,
+            "ports": [{ "port": 80, "nodePort": 30008 }],
+        })
+    };
+    let (code, first) = cluster.post(SERVICES, service("first", local(30100))).await;
+    assert_eq!((code, &first["spec"]["healthCheckNodePort"]), (201, &json!(30100)), "{first}");
+    // Another Service may have it neither for health checks nor for itself.
+    let mut second = service("second", local(30100));
+    second["spec"]["ports"] = json!([{ "port": 80 }]);
+    let (code, refused) = cluster.post(SERVICES, second).await;
+    assert_eq!(code, 422, "{refused}");
+    assert_eq!(
+        message(&refused),
+        "Service \"second\" is invalid: spec.healthCheckNodePort: Invalid value: 30100: failed to \
+         allocate requested HealthCheck NodePort 30100: provided port is already allocated"
+    );
+    let held = "port 30100 is held by the Service default/first";
+    assert!(refused["details"]["causes"].to_string().contains(held), "{refused}");
+    let port = json!({ "type": "NodePort", "ports": [{ "port": 80, "nodePort": 30100 }] });
+    let (code, refused) = cluster.post(SERVICES, service("second", port.clone())).await;
+    assert_eq!(code, 422);
+    assert!(refused["details"]["causes"].to_string().contains(held), "{refused}");
+    // It stays as it is, and goes with the policy that needed it.
+    let other = json!({ "spec": { "healthCheckNodePort": 30101 } });
+    let (code, refused) = cluster.merge(&format!("{SERVICES}/first"), other).await;
+    assert_eq!(code, 422);
+    let fixed = "spec.healthCheckNodePort: Forbidden: field is immutable";
+    assert!(message(&refused).ends_with(fixed), "{refused}");
+    let cluster_wide = json!({ "spec": { "externalTrafficPolicy": "Cluster" } });
+    let (code, changed) = cluster.merge(&format!("{SERVICES}/first"), cluster_wide).await;
+    assert_eq!((code, &changed["spec"]["healthCheckNodePort"]), (200, &Value::Null), "{changed}");
+    let (code, made) = cluster.post(SERVICES, service("second", port)).await;
+    assert_eq!(code, 201, "it is free: {made}");
+}
+
+#[tokio::test]
+async fn names_may_begin_with_a_digit_and_hold_no_capitals_or_dots() {
+    let cluster = Cluster::start().await;
+    let (code, made) = cluster.post(SERVICES, service("1-web", json!({}))).await;
+    assert_eq!(code, 201, "{made}");
+    for (name, detail) in [
+        ("LB-Service", "a lowercase RFC 1123 label must consist of"),
+        ("a.b", "must not contain dots"),
+    ] {
+        let (code, refused) = cluster.post(SERVICES, service(name, json!({}))).await;
+        assert_eq!(code, 422, "{refused}");
+        let text = format!("metadata.name: Invalid value: {name:?}: {detail}");
+        assert!(message(&refused).contains(&text), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn an_external_name_has_no_address_and_becoming_one_gives_it_back() {
     let cluster = Cluster::start().await;
     let asked = json!({ "clusterIP": "10.96.0.20" });

@@ -66,6 +66,25 @@ fn a_slice_has_limits() {
 }
 
 #[test]
+fn what_is_out_of_fashion_is_mentioned_or_dropped() {
+    let warnings = |kind: &str, address: &str| {
+        let endpoints = json!([{"addresses": [address]}]);
+        EndpointSlices.warnings(&slice(json!({"addressType": kind, "endpoints": endpoints})))
+    };
+    assert_eq!(warnings("IPv4", "10.0.0.1"), [""; 0]);
+    assert_eq!(warnings("FQDN", "a.example"), ["spec.addressType: FQDN endpoints are deprecated"]);
+    assert_eq!(
+        warnings("IPv6", "fd00:0::1"),
+        [
+            r#"endpoints[0].addresses[0]: IPv6 address "fd00:0::1" should be in RFC 5952 canonical format ("fd00::1")"#
+        ]
+    );
+    let mut old = good();
+    old["endpoints"][0]["deprecatedTopology"] = json!({"kubernetes.io/hostname": "node-1"});
+    assert_eq!(slice(old).endpoints.expect("endpoints")[0].deprecated_topology, None);
+}
+
+#[test]
 fn hints_name_few_zones_and_nodes_each_once() {
     let with = |hints: Value| {
         let mut slice = good();

@@ -46,6 +46,19 @@ fn addresses_that_mean_something_else_everywhere_are_refused() {
 }
 
 #[test]
+fn an_unusual_text_of_an_address_is_mentioned() {
+    let subsets =
+        json!([{"addresses": [{"ip": "fd00::1"}], "notReadyAddresses": [{"ip": "FD00::2"}]}]);
+    assert_eq!(
+        EndpointsStrategy.warnings(&endpoints(subsets)),
+        [concat!(
+            r#"subsets[0].notReadyAddresses[0].ip: IPv6 address "FD00::2" should be in RFC 5952 "#,
+            r#"canonical format ("fd00::2")"#
+        )]
+    );
+}
+
+#[test]
 fn a_subset_has_addresses_and_tells_its_ports_apart() {
     assert_eq!(
         problems(json!([{"ports": [{"port": 80}, {"port": 0, "name": "b"}]}])),

@@ -6,9 +6,10 @@
 use k8s_openapi::api::core::v1::{
     ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
+use serde::Serialize;
 
 use super::{is_sidecar, qos_class};
-use crate::addresses::validate_ip;
+use crate::addresses::{is_ipv6, validate_ip};
 use crate::field::{FieldErrors, Path};
 use crate::names;
 
@@ -71,11 +72,21 @@ pub(super) fn validate(new: &Pod, old: &Pod) -> FieldErrors {
     let sidecars: Vec<&str> = sidecars.map(|c| c.name.as_str()).collect();
     let lists = (&status.init_container_statuses, &before.init_container_statuses);
     errors.extend(no_resurrection(lists, policy, &sidecars, &path.child("initContainerStatuses")));
-    for (i, pod_ip) in status.pod_ips.iter().flatten().enumerate() {
-        errors.extend(validate_ip(&path.child("podIPs").index(i), &pod_ip.ip));
-    }
-    for (i, host_ip) in status.host_ips.iter().flatten().enumerate() {
-        errors.extend(validate_ip(&path.child("hostIPs").index(i), &host_ip.ip));
+    let pod_ips: Vec<&str> = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect();
+    errors.extend(addresses(&pod_ips, &status.pod_ips, &path.child("podIPs")));
+    let host_ips: Vec<&str> = status.host_ips.iter().flatten().map(|ip| ip.ip.as_str()).collect();
+    errors.extend(addresses(&host_ips, &status.host_ips, &path.child("hostIPs")));
+    errors
+}
+
+/// At most one address of each family.
+fn addresses(addresses: &[&str], shown: impl Serialize, path: &Path) -> FieldErrors {
+    let each = addresses.iter().enumerate();
+    let mut errors: FieldErrors =
+        each.flat_map(|(i, ip)| validate_ip(&path.index(i), ip)).collect();
+    let of_ipv6 = addresses.iter().filter(|ip| is_ipv6(ip)).count();
+    if errors.is_empty() && addresses.len() > 1 && (addresses.len() > 2 || of_ipv6 != 1) {
+        errors.push(path.invalid(shown, "may specify no more than one IP for each IP family"));
     }
     errors
 }

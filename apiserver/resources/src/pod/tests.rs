@@ -281,6 +281,31 @@ fn a_reported_status_is_brought_together_and_checked() {
 }
 
 #[test]
+fn a_pod_has_at_most_one_address_of_each_family() {
+    let problems = |addresses: &[&str]| {
+        let old = created(plain());
+        let mut new = old.clone();
+        let ips: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+        let status = json!({"podIPs": ips, "hostIPs": ips, "qosClass": "BestEffort"});
+        new.status = serde_json::from_value(status).expect("a status");
+        Pods.prepare_status_update(&mut new, &old);
+        let errors = Pods.validate_status_update(&new, &old);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(&["10.244.0.5", "fd00:10:244::5"]), [""; 0]);
+    let detail = "may specify no more than one IP for each IP family";
+    let shown = r#"[{"ip":"10.244.0.5"},{"ip":"10.244.0.6"}]"#;
+    assert_eq!(
+        problems(&["10.244.0.5", "10.244.0.6"]),
+        [
+            format!("status.podIPs: Invalid value: {shown}: {detail}"),
+            format!("status.hostIPs: Invalid value: {shown}: {detail}"),
+        ]
+    );
+    assert_eq!(problems(&["10.244.0.5", "fd00::5", "fd00::6"]).len(), 2);
+}
+
+#[test]
 fn a_container_that_ended_for_good_does_not_come_back() {
     let with = |policy: &str, state: Value| {
         let mut spec = plain();

@@ -288,12 +288,6 @@ fn bad_services_are_refused_in_upstreams_words() {
             ],
         ),
         (
-            json!({"type": "LoadBalancer", "ports": [{"port": 10250}]}),
-            vec![
-                "spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet",
-            ],
-        ),
-        (
             json!({"type": "LoadBalancer", "ports": web_ports(), "loadBalancerSourceRanges": ["10.0.0.0"]}),
             vec![
                 r#"spec.LoadBalancerSourceRanges[0]: Invalid value: "10.0.0.0": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"#,

@@ -21,8 +21,6 @@ const TRAFFIC_POLICIES: &[&str] = &["Cluster", "Local"];
 const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
 /// The longest affinity, in seconds: one day.
 const LONGEST_AFFINITY: i32 = 86_400;
-/// The port of kubelets: a cloud's firewall would open it to the world along with the Service.
-const AGENT_PORT: i32 = 10_250;
 /// The annotation that `spec.loadBalancerSourceRanges` once was.
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
@@ -127,25 +125,14 @@ fn annotations(service: &Service) -> FieldErrors {
 }
 
 fn type_specific(service: &Service, spec: &ServiceSpec, path: &Path) -> FieldErrors {
-    let mut errors = FieldErrors::new();
-    let kind = super::type_of(service);
-    if kind == LOAD_BALANCER {
-        let ports = super::ports(service).iter().enumerate();
-        errors.extend(ports.filter(|(_, p)| p.port == AGENT_PORT).map(|(i, _)| {
-            let detail =
-                format!("may not expose port {AGENT_PORT} externally since it is used by kubelet");
-            path.child("ports").index(i).invalid(AGENT_PORT, detail)
-        }));
-    }
-    match kind {
-        LOAD_BALANCER | NODE_PORT if super::is_headless(service) => {
+    match super::type_of(service) {
+        kind @ (LOAD_BALANCER | NODE_PORT) if super::is_headless(service) => {
             let detail = format!("may not be set to 'None' for {kind} services");
-            errors.push(path.child("clusterIPs").index(0).invalid("None", detail));
+            vec![path.child("clusterIPs").index(0).invalid("None", detail)]
         }
-        EXTERNAL_NAME => errors.extend(external_name(spec, path)),
-        _ => {}
+        EXTERNAL_NAME => external_name(spec, path),
+        _ => Vec::new(),
     }
-    errors
 }
 
 fn external_name(spec: &ServiceSpec, path: &Path) -> FieldErrors {

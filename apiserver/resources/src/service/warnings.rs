@@ -4,7 +4,8 @@
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use super::{CLUSTER_IP, EXTERNAL_NAME, HEADLESS};
-use crate::addresses::{non_canonical_ipv6, non_canonical_ipv6_range};
+use crate::addresses::{cidr_warning, ip_warning};
+use crate::field::Path;
 
 pub(super) fn of(service: &Service) -> Vec<String> {
     let Some(spec) = &service.spec else { return Vec::new() };
@@ -18,27 +19,26 @@ pub(super) fn of(service: &Service) -> Vec<String> {
     let headless =
         super::type_of(service) == CLUSTER_IP && spec.cluster_ip.as_deref() == Some(HEADLESS);
     let external_name = super::type_of(service) == EXTERNAL_NAME;
-    warnings.extend(odd_addresses("clusterIPs", spec.cluster_ips.as_deref()));
+    let path = Path::new("spec");
+    for (i, address) in spec.cluster_ips.iter().flatten().enumerate() {
+        warnings.extend(ip_warning(&path.child("clusterIPs").index(i), address));
+    }
     if headless {
         warnings.extend(ignored_when_headless(spec, has_external_ips));
     }
-    warnings.extend(odd_addresses("externalIPs", spec.external_ips.as_deref()));
+    for (i, address) in spec.external_ips.iter().flatten().enumerate() {
+        warnings.extend(ip_warning(&path.child("externalIPs").index(i), address));
+    }
     if has_external_ips && !headless && !external_name {
         warnings.push(
             "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
                 .to_owned(),
         );
     }
-    if let Some(odd) = spec.load_balancer_ip.as_deref().and_then(|ip| odd("loadBalancerIP", ip)) {
-        warnings.push(odd);
-    }
+    let address = spec.load_balancer_ip.as_deref().unwrap_or_default();
+    warnings.extend(ip_warning(&path.child("loadBalancerIP"), address));
     for (i, range) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
-        if let Some(canonical) = non_canonical_ipv6_range(range) {
-            warnings.push(format!(
-                "spec.loadBalancerSourceRanges[{i}]: IPv6 CIDR value {range:?} should be in RFC \
-                 5952 canonical format ({canonical:?})"
-            ));
-        }
+        warnings.extend(cidr_warning(&path.child("loadBalancerSourceRanges").index(i), range));
     }
     if external_name && has_external_ips {
         warnings.push(format!("spec.externalIPs is ignored when spec.type is {EXTERNAL_NAME:?}"));
@@ -70,17 +70,4 @@ fn ignored_when_headless(spec: &ServiceSpec, has_external_ips: bool) -> Vec<Stri
     ];
     let ignored = ignored.into_iter().filter(|(set, _)| *set);
     ignored.map(|(_, field)| format!("{field} is ignored for headless services")).collect()
-}
-
-fn odd_addresses(field: &str, addresses: Option<&[String]>) -> Vec<String> {
-    let addresses = addresses.unwrap_or_default().iter().enumerate();
-    addresses.filter_map(|(i, address)| odd(&format!("{field}[{i}]"), address)).collect()
-}
-
-fn odd(field: &str, address: &str) -> Option<String> {
-    let canonical = non_canonical_ipv6(address)?;
-    Some(format!(
-        "spec.{field}: IPv6 address {address:?} should be in RFC 5952 canonical format \
-         ({canonical:?})"
-    ))
 }

@@ -196,6 +196,7 @@ const A4: &str = "10.96.0.9";
 const A6: &str = "fd00:10:96::9";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn a_service_grows_and_shrinks_only_when_it_says_so() {
     let both = json!([A4, A6]);
     let single = stored("SingleStack", &[A4]);
