@@ -8,6 +8,9 @@ LAB ?= lab
 RUNTIME_PACKAGES := containerd runc nftables iproute2 apt dpkg curl
 BUILD_PACKAGES := protobuf-compiler libprotobuf-dev gcc libc6-dev
 TEST_PACKAGES := jq conntrack dnsutils ipvsadm qemu-system-x86 cpio busybox-static util-linux bsdutils procps kmod git
+# A second tool to measure with; a key for Kubernetes' API server.
+BENCH_PACKAGES := iperf3
+EXCHANGE_PACKAGES := openssl
 
 # Installs what is missing of a list of packages; $(1) is the list.
 define install
@@ -40,8 +43,15 @@ vm: test-deps ## Prove the IPVS engine on Debian's kernel in a virtual machine
 	tests/vm/run.sh target/debug/minictl
 
 .PHONY: bench
-bench: deps build ## Measure the figures of docs/benchmarks.md
+bench: test-deps build ## Measure the figures of docs/benchmarks.md
+	$(call install,$(BENCH_PACKAGES))
 	tests/bench/run.sh
+
+.PHONY: exchange
+exchange: test-deps ## Test with Kubernetes' own parts: KUBE_APISERVER=… ETCD=… KUBE_PROXY=… (docs/exchange.md)
+	$(call install,$(EXCHANGE_PACKAGES))
+	cargo build --locked -p minictl
+	cargo test --locked -p minictl -p e2e --test exchange -- --include-ignored --nocapture --test-threads=1
 
 .PHONY: check
 check: build-deps ## Formatting and lints

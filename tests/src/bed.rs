@@ -37,6 +37,8 @@ pub const NODE_1: &str = "192.168.56.70";
 /// See [`POD_A`].
 pub const NODE_2: &str = "192.168.56.71";
 
+const KUBE_PROXY_CONFIG: &str = include_str!("../exchange/kube-proxy.yaml");
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace with a thread in it.
@@ -308,6 +310,28 @@ impl Bed {
             SERVICE_CIDR,
         ];
         self.node_1.start(&minictl(), &args, &self.folder.path().join("netd.log"))
+    }
+
+    /// Starts Kubernetes' own proxy for node-1, in its nftables mode.
+    ///
+    /// # Panics
+    /// When its configuration can't be written.
+    #[must_use]
+    pub fn start_kube_proxy(&self, program: &Path, kubeconfig: &Path) -> Process {
+        // Pods of other nodes are somebody else's business with kube-proxy, and netd's with netd.
+        self.node_1.ip(&format!("route replace {NODE_2_PODS} via {NODE_2}"));
+        // Where bridges ask netfilter, what kube-proxy redirects to a pod of the same bridge stays
+        // on the bridge, and there pods are isolated.
+        let bridged = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+        if Path::new(bridged).exists() {
+            self.node_1.write(bridged, "0");
+        }
+        let kubeconfig = kubeconfig.to_str().expect("a plain path");
+        let config = KUBE_PROXY_CONFIG.replace("KUBECONFIG", kubeconfig);
+        let file = self.folder.path().join("kube-proxy.yaml");
+        std::fs::write(&file, config).expect("a writable configuration");
+        let args = ["--config".as_ref(), file.as_path(), "-v=2".as_ref()];
+        self.node_1.start(program, &args, &self.folder.path().join("kube-proxy.log"))
     }
 
     /// The end of every log, for failures.

@@ -27,14 +27,13 @@ const PORT: u16 = 8080;
 const OUTSIDE: &str = "192.168.56.10";
 const EXTERNAL: &str = "172.30.1.44";
 const SERVICES: &str = include_str!("../exchange/services.yaml");
-const KUBE_PROXY_CONFIG: &str = include_str!("../exchange/kube-proxy.yaml");
 
 #[test]
 fn all_ours() {
     if !capable("root", run("id", &["-u"]).out.trim() == "0") {
         return;
     }
-    let cluster = Cluster::of_ours();
+    let mut cluster = Cluster::of_ours();
     let _proxy = cluster.netd("system:node:node-1", "system:nodes");
     cluster.check();
 }
@@ -43,15 +42,16 @@ fn all_ours() {
 #[ignore = "needs Kubernetes' own programs: make exchange"]
 fn kube_proxy_on_our_api_server() {
     let Some(kube_proxy) = program("KUBE_PROXY") else { return };
-    let cluster = Cluster::of_ours();
+    let mut cluster = Cluster::of_ours();
     let _proxy = cluster.kube_proxy(&kube_proxy);
     cluster.check();
+    cluster.kube_proxy_is_content();
 }
 
 #[test]
 #[ignore = "needs Kubernetes' own programs: make exchange"]
 fn netd_on_kube_apiserver() {
-    let Some(cluster) = Cluster::of_kubernetes() else { return };
+    let Some(mut cluster) = Cluster::of_kubernetes() else { return };
     // No more rights than Kubernetes gives its own proxy.
     let _proxy = cluster.netd("system:kube-proxy", "nobody");
     cluster.check();
@@ -61,9 +61,10 @@ fn netd_on_kube_apiserver() {
 #[ignore = "needs Kubernetes' own programs: make exchange"]
 fn all_kubernetes() {
     let Some(kube_proxy) = program("KUBE_PROXY") else { return };
-    let Some(cluster) = Cluster::of_kubernetes() else { return };
+    let Some(mut cluster) = Cluster::of_kubernetes() else { return };
     let _proxy = cluster.kube_proxy(&kube_proxy);
     cluster.check();
+    cluster.kube_proxy_is_content();
 }
 
 /// A program that a variable names.
@@ -77,43 +78,61 @@ fn program(variable: &str) -> Option<PathBuf> {
 struct Cluster {
     bed: Bed,
     admin: PathBuf,
-    /// The authority of the API server's own certificate, where it is not that of the clients.
-    ca: Option<PathBuf>,
-    _server: Vec<Process>,
+    /// Kubernetes' API server, unless it is ours.
+    kube_apiserver: Option<PathBuf>,
+    server: Option<Process>,
+    _etcd: Option<Process>,
 }
 
 impl Cluster {
     fn of_ours() -> Self {
         let bed = Bed::new();
-        let server = bed.start_server();
         let admin = bed.kubeconfig("admin", "system:masters");
-        Self { bed, admin, ca: None, _server: vec![server] }.ready()
+        Self { bed, admin, kube_apiserver: None, server: None, _etcd: None }.ready()
     }
 
     fn of_kubernetes() -> Option<Self> {
         let (kube_apiserver, etcd) = (program("KUBE_APISERVER")?, program("ETCD")?);
         let bed = Bed::new();
-        let folder = bed.folder.path().to_owned();
         let admin = bed.kubeconfig("admin", "system:masters");
-        let data = folder.join("etcd").display().to_string();
-        let log = |name: &str| folder.join(format!("{name}.log"));
-        let etcd = bed.api.start(&etcd, &["--data-dir", &data], &log("etcd"));
-        let server = bed.api.start(&kube_apiserver, &kube_apiserver_args(&folder), &log("server"));
-        let ca = folder.join("serving/apiserver.crt");
-        wait_for("kube-apiserver's certificate", LIMIT, || {
-            if ca.is_file() { Ok(()) } else { Err(bed.logs()) }
-        });
-        let cluster = Self { bed, admin, ca: Some(ca), _server: vec![server, etcd] };
-        cluster.trust(&cluster.admin);
-        Some(cluster.ready())
+        let file = |name: &str| bed.folder.path().join(name).display().to_string();
+        let _ = run("openssl", &["genrsa", "-out", &file("sa.key"), "2048"]).ok();
+        let log = bed.folder.path().join("etcd.log");
+        let etcd = bed.api.start(&etcd, &["--data-dir", &file("etcd")], &log);
+        let kube_apiserver = Some(kube_apiserver);
+        Some(Self { bed, admin, kube_apiserver, server: None, _etcd: Some(etcd) }.ready())
     }
 
-    /// Waits for the API server, and creates the nodes.
-    fn ready(self) -> Self {
+    /// Starts the API server, on what it may have stored before, and waits until it answers.
+    fn start_server(&mut self) {
+        let folder = self.bed.folder.path();
+        self.server = Some(match &self.kube_apiserver {
+            None => self.bed.start_server(),
+            Some(program) => {
+                let args = kube_apiserver_args(folder);
+                self.bed.api.start(program, &args, &folder.join("server.log"))
+            }
+        });
+        if self.kube_apiserver.is_some() {
+            wait_for("kube-apiserver's certificate", LIMIT, || {
+                if self.serving_ca().is_file() { Ok(()) } else { Err(self.bed.logs()) }
+            });
+            self.trust(&self.admin);
+        }
         wait_for("the API server", LIMIT, || {
             let answer = self.try_kubectl(&["get", "namespace", "default", "-o", "name"], None);
             if answer.code == 0 { Ok(()) } else { Err(format!("{answer}\n{}", self.bed.logs())) }
         });
+    }
+
+    /// The authority that kube-apiserver makes up for its own certificate.
+    fn serving_ca(&self) -> PathBuf {
+        self.bed.folder.path().join("serving/apiserver.crt")
+    }
+
+    /// With a running API server, its nodes, and servers in the pods.
+    fn ready(mut self) -> Self {
+        self.start_server();
         for (name, address, pods) in
             [("node-1", NODE_1, NODE_1_PODS), ("node-2", NODE_2, NODE_2_PODS)]
         {
@@ -147,8 +166,10 @@ impl Cluster {
 
     /// Puts the authority that signed the server's certificate into a kubeconfig.
     fn trust(&self, kubeconfig: &Path) {
-        let Some(ca) = &self.ca else { return };
-        let data = run("base64", &[Path::new("-w0"), ca]).ok();
+        if self.kube_apiserver.is_none() {
+            return;
+        }
+        let data = run("base64", &[Path::new("-w0"), &self.serving_ca()]).ok();
         let text = std::fs::read_to_string(kubeconfig).expect("a kubeconfig");
         let text: String = text
             .lines()
@@ -167,29 +188,15 @@ impl Cluster {
     }
 
     fn kube_proxy(&self, program: &Path) -> Process {
-        // Pods of other nodes are somebody else's business with kube-proxy, and netd's with netd.
-        self.bed.node_1.ip(&format!("route add {NODE_2_PODS} via {NODE_2}"));
-        // Where bridges ask netfilter, what kube-proxy redirects to a pod of the same bridge stays
-        // on the bridge, and there pods are isolated.
-        let bridged = "/proc/sys/net/bridge/bridge-nf-call-iptables";
-        if Path::new(bridged).exists() {
-            self.bed.node_1.write(bridged, "0");
-        }
         let kubeconfig = self.bed.kubeconfig("system:kube-proxy", "nobody");
         self.trust(&kubeconfig);
-        let config =
-            KUBE_PROXY_CONFIG.replace("KUBECONFIG", kubeconfig.to_str().expect("a plain path"));
-        let file = self.bed.folder.path().join("kube-proxy.yaml");
-        std::fs::write(&file, config).expect("a writable configuration");
-        let args = ["--config".as_ref(), file.as_path(), "-v=2".as_ref()];
-        self.bed.node_1.start(program, &args, &self.bed.folder.path().join("kube-proxy.log"))
+        self.bed.start_kube_proxy(program, &kubeconfig)
     }
 }
 
 /// No more than it takes to serve Services; anything else keeps its default.
 fn kube_apiserver_args(folder: &Path) -> Vec<String> {
     let file = |name: &str| folder.join(name).display().to_string();
-    let _ = run("openssl", &["genrsa", "-out", &file("sa.key"), "2048"]).ok();
     [
         ("etcd-servers", "http://127.0.0.1:2379".to_owned()),
         ("bind-address", API.to_owned()),
@@ -277,15 +284,21 @@ const NEAR: &[&str] = &["pod-b"];
 
 impl Cluster {
     /// Creates the Services, calls them, changes them, and calls them again.
-    fn check(&self) {
-        let bed = &self.bed;
+    fn check(&mut self) {
         self.kubectl(&["apply", "-f", "-"], Some(SERVICES));
-        for (from, to, expected) in first_calls(bed) {
+        for (from, to, expected) in first_calls(&self.bed) {
             self.expect(from, to, expected);
         }
         self.one_client_keeps_its_pod();
         self.answers_come_from(BOTH);
+        self.server.take().expect("it runs").stop();
+        self.expect(&self.bed.pod_a, "tcp/10.96.100.1:80", Ok((BOTH, &[POD_A])));
+        self.start_server();
+        self.changes_are_followed();
+    }
 
+    fn changes_are_followed(&self) {
+        let bed = &self.bed;
         let only_near = r#"[{"op":"remove","path":"/endpoints/1"}]"#;
         let slice = ["patch", "endpointslice", "web-1", "--type=json", "-p", only_near];
         self.kubectl(&slice, None);
@@ -304,6 +317,22 @@ impl Cluster {
         self.kubectl(&["delete", "service", "local"], None);
         self.expect(&bed.pod_a, "tcp/10.96.100.3:80", Err(SILENCE));
         self.expect(&bed.outside, "tcp/192.168.56.70:31003", Err(REFUSED));
+    }
+
+    /// What kube-proxy says of itself, and what it told the API server.
+    fn kube_proxy_is_content(&self) {
+        let healthz = ["-s", "-o", "/dev/null", "-w", "%{http_code}"];
+        let url = "http://127.0.0.1:10256/healthz";
+        let answer = self.bed.node_1.command("curl", &[&healthz[..], &[url]].concat().join(" "));
+        assert_eq!(answer, "200", "{}", self.bed.logs());
+        let events = self.try_kubectl(&["get", "events", "-A"], None).ok();
+        assert!(events.contains("Starting"), "no event of kube-proxy's start in {events}");
+        let log = std::fs::read_to_string(self.bed.folder.path().join("kube-proxy.log"));
+        let log = log.expect("its log");
+        let refused = ["forbidden", "could not find the requested resource", "unable to decode"];
+        let complaints: Vec<&str> =
+            log.lines().filter(|line| refused.iter().any(|word| line.contains(word))).collect();
+        assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
     /// Waits until a call has the outcome; a proxy needs a moment to follow.

@@ -12,7 +12,7 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 
-use crate::load::{ECHO, SINK};
+use crate::load::{ECHO, IPERF, SINK};
 
 /// Requests under way at a time, so that the server's disk writes are shared.
 const AT_A_TIME: usize = 64;
@@ -166,16 +166,25 @@ fn slice_of(service: &str, ports: &Value, endpoints: &Value) -> Value {
     })
 }
 
-/// A Service with one pod behind it, for load: ports 80 (echo) and 90 (sink), and node ports.
+/// A Service with one pod behind it, for load, on ports 80 (echo), 90 (sink) and `iperf3`'s, with
+/// node ports from `node_port` on.
 pub(crate) fn load_service(api: &Api, name: &str, address: &str, pod: &str, node_port: u16) {
     let port = |name: &str, port: u16, target: u16, node_port: u16| json!({"name": name, "port": port, "targetPort": target, "nodePort": node_port});
-    let ports = [port("echo", 80, ECHO, node_port), port("sink", 90, SINK, node_port + 1)];
+    let ports = [
+        port("echo", 80, ECHO, node_port),
+        port("sink", 90, SINK, node_port + 1),
+        port("iperf", IPERF, IPERF, node_port + 2),
+    ];
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
         "spec": {"type": "NodePort", "clusterIP": address, "ports": ports},
     });
     api.create("/api/v1/namespaces/default/services", service);
-    let ports = json!([{"name": "echo", "port": ECHO}, {"name": "sink", "port": SINK}]);
+    let ports = json!([
+        {"name": "echo", "port": ECHO},
+        {"name": "sink", "port": SINK},
+        {"name": "iperf", "port": IPERF},
+    ]);
     let endpoints = json!([{"addresses": [pod], "conditions": {"ready": true}}]);
     api.create(SLICES, slice_of(name, &ports, &endpoints));
 }

@@ -14,6 +14,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 pub(crate) const ECHO: u16 = 8080;
 /// Swallows whatever it is sent.
 pub(crate) const SINK: u16 = 9090;
+/// Where `iperf3` listens, and its Service, too.
+pub(crate) const IPERF: u16 = 5201;
 
 const BLOCK: usize = 128 * 1024;
 /// How long an answer may take before the measurement is worth nothing.
@@ -91,6 +93,15 @@ pub(crate) fn throughput(to: SocketAddr, time: Duration) -> f64 {
     // Windows open first.
     send(time / 5);
     send(time)
+}
+
+/// Gigabits per second as `iperf3` counts them, in a second.
+pub(crate) fn by_iperf(to: SocketAddr) -> f64 {
+    let (address, port) = (to.ip().to_string(), to.port().to_string());
+    let args = ["-c", &address, "-p", &port, "-t", "1", "-J"];
+    let report = e2e::run("iperf3", &args).json();
+    let bits = report["end"]["sum_sent"]["bits_per_second"].as_f64();
+    bits.unwrap_or_else(|| panic!("{report}")) / 1e9
 }
 
 /// Pairs of runs, in turns.
