@@ -321,6 +321,8 @@ impl Executor {
         let Some(balancer) = &mut self.balancer else { return Ok(Vec::new()) };
         if layout.engine == Engine::Ipvs {
             self.network.ensure_address_link(VIP_LINK)?;
+            let failure = balancer.outlast_silence(report).err();
+            report.failures.extend(failure);
         }
         let left = std::mem::take(&mut balancer.have);
         let node_ports = &snapshot.settings.node_ports;

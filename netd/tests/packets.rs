@@ -14,6 +14,8 @@ mod cluster;
 mod engines;
 #[path = "packets/everyday.rs"]
 mod everyday;
+#[path = "packets/firewalls.rs"]
+mod firewalls;
 #[path = "packets/flows.rs"]
 mod flows;
 #[path = "packets/lasting.rs"]
@@ -32,6 +34,10 @@ mod refusals;
 mod repair;
 #[path = "packets/sctp.rs"]
 mod sctp;
+#[path = "packets/silence.rs"]
+mod silence;
+#[path = "packets/table.rs"]
+mod table;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -13,6 +13,9 @@ use crate::kernel::ipvs::Ipvs;
 use crate::kernel::nft::Table;
 use crate::kernel::route::Network;
 
+/// Seconds for which IPVS remembers an idle TCP connection unless it is told otherwise.
+const IPVS_DEFAULT: u32 = 900;
+
 /// Removes all that the data plane ever put into this network namespace, and nothing else.
 /// Returns the steps that failed; the others are done all the same.
 #[must_use]
@@ -54,6 +57,7 @@ fn clean_servers(
             .map(ipvs::Op::DeleteServer)
             .collect();
         failures.extend(kernel.execute(&ours)?.into_iter().map(|(_, error)| error));
+        failures.extend(kernel.set_tcp_timeout(IPVS_DEFAULT).err());
     }
     network.delete_link(VIP_LINK)
 }

@@ -7,6 +7,7 @@ use netmodel::ipvs::{self, Programmed};
 use netmodel::nft;
 use netmodel::snapshot::Snapshot;
 
+use super::servers::tracker_patience;
 use super::{Executor, VIP_LINK};
 use crate::kernel::ipvs::Connections;
 use crate::kernel::{OpError, sysctl};
@@ -40,7 +41,7 @@ impl Executor {
         Ok(Inspection {
             engine: self.engine,
             kernel: sysctl::get("kernel.osrelease").unwrap_or_default(),
-            settings: self.read_settings(),
+            settings: self.read_settings()?,
             vip_link: self.read_vip_link()?,
             rows: inspect::rows(&plane, &found),
             differences: inspect::differences(&plane, &found, &table_ops, &server_ops),
@@ -72,14 +73,23 @@ impl Executor {
         Ok((Programmed { servers, addresses }, connections))
     }
 
-    fn read_settings(&self) -> Vec<Setting> {
+    fn read_settings(&mut self) -> Result<Vec<Setting>, OpError> {
         let read = |setting: &crate::settings::Setting| Setting {
             name: setting.name.clone(),
             value: sysctl::get(&setting.name),
             wanted: setting.value.to_owned(),
             why: setting.why,
         };
-        self.settings.iter().map(read).collect()
+        let mut out: Vec<Setting> = self.settings.iter().map(read).collect();
+        if let Some(balancer) = &mut self.balancer {
+            out.push(Setting {
+                name: "IPVS TCP timeout".to_owned(),
+                value: Some(balancer.kernel.tcp_timeout()?.to_string()),
+                wanted: tracker_patience().to_string(),
+                why: "idle connections are remembered for as long as conntrack does",
+            });
+        }
+        Ok(out)
     }
 
     fn read_vip_link(&mut self) -> Result<Option<VipLink>, OpError> {

@@ -13,7 +13,7 @@ use netmodel::problem::{Cause, Problem};
 use super::{Report, VIP_LINK};
 use crate::kernel::ipvs::Ipvs;
 use crate::kernel::route::Network;
-use crate::kernel::{OpError, failed};
+use crate::kernel::{OpError, failed, sysctl};
 
 /// Destinations that no connection is bound to.
 pub(super) type Idle = BTreeSet<(Frontend, netmodel::address::Backend)>;
@@ -58,6 +58,17 @@ impl Balancer {
         self.have = Programmed { servers, addresses };
         self.schedulers.default.clone_from(&layout.schedulers.default);
         Ok(self.have.retired().filter(|place| connections.get(place) == Some(&0)).collect())
+    }
+
+    /// Lets IPVS remember an idle connection for as long as the connection tracker does: with its
+    /// own quarter of an hour, a long silence would end it.
+    pub(super) fn outlast_silence(&mut self, report: &mut Report) -> Result<(), OpError> {
+        let wanted = tracker_patience();
+        if self.kernel.tcp_timeout()? != wanted {
+            self.kernel.set_tcp_timeout(wanted)?;
+            report.writes += 1;
+        }
+        Ok(())
     }
 
     /// Makes changes of servers and addresses; returns what was refused.
@@ -161,6 +172,14 @@ impl Balancer {
         };
         plane.iter().filter_map(|(_, service)| problem(service)).collect()
     }
+}
+
+/// Seconds for which the connection tracker remembers an idle TCP connection.
+pub(super) fn tracker_patience() -> u32 {
+    /// What the kernel starts with.
+    const DEFAULT: u32 = 432_000;
+    let setting = sysctl::get("net.netfilter.nf_conntrack_tcp_timeout_established");
+    setting.and_then(|seconds| seconds.parse().ok()).unwrap_or(DEFAULT)
 }
 
 /// Binds or releases a virtual address.

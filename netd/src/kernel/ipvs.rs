@@ -26,9 +26,13 @@ const NEW_DESTINATION: u8 = 5;
 const SET_DESTINATION: u8 = 6;
 const DELETE_DESTINATION: u8 = 7;
 const GET_DESTINATION: u8 = 8;
+const SET_CONFIG: u8 = 12;
+const GET_CONFIG: u8 = 13;
 
 const SERVICE: u16 = 1;
 const DESTINATION: u16 = 2;
+/// Seconds for which an idle TCP connection is remembered.
+const TIMEOUT_TCP: u16 = 4;
 const FLAG_PERSISTENT: u32 = 1;
 const FORWARD_MASQUERADE: u32 = 0;
 
@@ -120,6 +124,27 @@ impl Ipvs {
             .iter()
             .filter_map(|m| read_destination(family, attribute(m.body.get(4..)?, DESTINATION)?))
             .collect())
+    }
+
+    /// Seconds for which an idle TCP connection is remembered.
+    pub(crate) fn tcp_timeout(&mut self) -> Result<u32, OpError> {
+        let answers = self
+            .netlink
+            .request(self.family, 0, |w| w.raw(&[GET_CONFIG, 1, 0, 0]))
+            .map_err(failed("read the timeouts of IPVS"))?;
+        let read = |m: &Message| u32_at(attribute(m.body.get(4..)?, TIMEOUT_TCP)?, 0);
+        Ok(answers.iter().find_map(read).unwrap_or_default())
+    }
+
+    /// Sets it, and leaves the other timeouts as they are.
+    pub(crate) fn set_tcp_timeout(&mut self, seconds: u32) -> Result<(), OpError> {
+        self.netlink
+            .request(self.family, 0, |w| {
+                w.raw(&[SET_CONFIG, 1, 0, 0]);
+                w.u32(TIMEOUT_TCP, seconds);
+            })
+            .map(|_| ())
+            .map_err(failed(format!("let IPVS remember idle connections for {seconds} s")))
     }
 
     /// Makes changes; returns those that were refused. Addresses are another module's.

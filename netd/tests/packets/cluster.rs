@@ -31,6 +31,33 @@ impl Netd {
         self.sync_some(host, cluster, None)
     }
 
+    /// Makes another engine the one in use; the next look brings it about.
+    pub(crate) fn switch(&mut self, host: &Host, engine: Engine) {
+        let mut executor = self.executor.take().unwrap();
+        self.executor = Some(host.run(move || {
+            executor.switch(engine).unwrap();
+            executor
+        }));
+    }
+
+    /// A cheap look, as netd makes twice a second.
+    pub(crate) fn audit(&mut self, host: &Host, cluster: &Snapshot) -> Report {
+        let mut executor = self.executor.take().unwrap();
+        let mut snapshot = cluster.clone();
+        snapshot.settings.node_name = self.name.into();
+        let (executor, report) = host.run(move || {
+            let report = executor.audit(&snapshot);
+            (executor, report)
+        });
+        self.executor = Some(executor);
+        report
+    }
+
+    /// What can't be honoured.
+    pub(crate) fn problems(&self) -> Vec<netmodel::problem::Problem> {
+        self.executor.as_ref().unwrap().problems()
+    }
+
     pub(crate) fn sync_some(
         &mut self,
         host: &Host,
