@@ -10,8 +10,7 @@ pub(crate) mod dataplane;
 mod netd;
 mod node;
 
-use node::NodeCommand;
-pub(crate) use node::{Node, NodeVerb};
+pub(crate) use node::{Node, NodeCommand, NodeVerb};
 
 /// A mini Kubernetes to see how its networking works.
 #[derive(Debug, Parser)]
@@ -42,7 +41,7 @@ pub(crate) enum Command {
     /// Run the control plane: API server and controllers
     Server(Server),
     /// Run a node: agent and netd; or a shell on a node of a lab
-    Node(Box<NodeCommand>),
+    Node(NodeCommand),
     /// Run netd alone, for a cluster whose nodes have another agent
     Netd(Netd),
     /// The data plane of nodes: what is programmed, what differs, and which engine it uses

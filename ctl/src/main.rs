@@ -16,7 +16,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 use tokio_util::sync::CancellationToken;
 
-use cli::{Cli, Command, NodeVerb};
+use cli::{Cli, Command, NodeCommand, NodeVerb};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
@@ -70,16 +70,13 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             terminal::log();
             server::run(options, terminal::stop_signal()?).await?;
         }
-        Command::Node(command) => match (command.verb, command.run) {
-            (Some(NodeVerb::Shell { node, command }), _) => {
-                return clusters::shell(&state, &node, &command);
-            }
-            (None, Some(options)) => {
-                terminal::log();
-                node::run(options, kubeconfig, terminal::stop_signal()?).await?;
-            }
-            (None, None) => anyhow::bail!("minictl node needs --name, --node-ip and --agent-dir"),
-        },
+        Command::Node(NodeCommand::Run(options)) => {
+            terminal::log();
+            node::run(*options, kubeconfig, terminal::stop_signal()?).await?;
+        }
+        Command::Node(NodeCommand::Verb(NodeVerb::Shell { node, command })) => {
+            return clusters::shell(&state, &node, &command);
+        }
         Command::Netd(options) => {
             terminal::log();
             node::run_netd(options, kubeconfig, terminal::stop_signal()?).await?;

@@ -4,23 +4,50 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
 use super::netd::NetdFlags;
 use super::{Dataplane, Ranges};
 
-/// `minictl node`
-#[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub(crate) struct NodeCommand {
-    #[command(flatten)]
-    pub(crate) run: Option<Node>,
-    #[command(subcommand)]
-    pub(crate) verb: Option<NodeVerb>,
+/// `minictl node`: with flags it runs a node, with a verb it does something with one.
+#[derive(Clone, Debug)]
+pub(crate) enum NodeCommand {
+    /// Run one.
+    Run(Box<Node>),
+    /// Do something with one.
+    Verb(NodeVerb),
+}
+
+// By hand, as the derived code cannot say that a verb makes up for flags that a node needs.
+impl FromArgMatches for NodeCommand {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand_name() {
+            Some(_) => NodeVerb::from_arg_matches(matches).map(Self::Verb),
+            None => Node::from_arg_matches(matches).map(|node| Self::Run(Box::new(node))),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for NodeCommand {
+    fn augment_args(command: Command) -> Command {
+        NodeVerb::augment_subcommands(Node::augment_args(command))
+            .subcommand_required(false)
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
 /// What to do with a node of a lab.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum NodeVerb {
     /// A shell on a node, or a command there: in the node's network, as one would reach it by SSH
     Shell {
@@ -80,7 +107,38 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::Cli;
+
+    fn parsed(line: &str) -> Result<NodeCommand, clap::Error> {
+        match Cli::try_parse_from(line.split_whitespace())?.command {
+            crate::cli::Command::Node(command) => Ok(command),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_node_is_run_with_flags_and_visited_with_a_verb() {
+        let run = "minictl node --name=n --node-ip=10.0.0.1,fd00::1 --agent-dir=/a --drain=0";
+        match parsed(run).unwrap() {
+            NodeCommand::Run(node) => {
+                assert_eq!((node.name.as_str(), node.node_ip.len()), ("n", 2));
+                assert_eq!(node.drain, Duration::ZERO);
+            }
+            NodeCommand::Verb(verb) => panic!("{verb:?}"),
+        }
+        match parsed("minictl node shell lab/node-1 -- curl 10.244.0.2").unwrap() {
+            NodeCommand::Verb(NodeVerb::Shell { node, command }) => {
+                assert_eq!((node.as_str(), command.len()), ("lab/node-1", 2));
+            }
+            NodeCommand::Run(node) => panic!("{node:?}"),
+        }
+        assert!(parsed("minictl node").is_err());
+        assert!(parsed("minictl node --name=n").is_err());
+        assert!(parsed("minictl node shell").is_err());
+    }
 
     #[test]
     fn durations_have_units() {
