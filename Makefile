@@ -37,10 +37,13 @@ lab-down: ## Remove the lab
 test: test-deps ## Run every test, including those on real containers and packets
 	tests/run.sh
 
-.PHONY: vm
+.PHONY: vm vm-slow
 vm: test-deps ## Prove the IPVS engine on Debian's kernel in a virtual machine
 	cargo build --locked -p minictl -p e2e --bins --example peer
+	cargo test --locked -p netd --test packets --no-run
 	tests/vm/run.sh target/debug/minictl
+vm-slow: test-deps ## The same with checks that wait for minutes
+	VM_SLOW=1 $(MAKE) vm
 
 .PHONY: bench
 bench: test-deps build ## Measure the figures of docs/benchmarks.md

@@ -6,6 +6,7 @@
 #   PEER_BIN                      the two ends of a call; default: target/debug/examples/peer
 #   PACKETS_BIN                   netd's tests with real packets; default: the newest that cargo built
 #   VM_PART=cluster|packets       half of the checks only
+#   VM_SLOW=1                     those that wait for minutes, too
 #   VM_TESTS="NAME... OPTION..."  of netd's tests only these
 #   VM_SHELL=1 tests/vm/run.sh    a shell in the guest instead of the checks
 #
@@ -22,7 +23,7 @@ peer=${PEER_BIN:-$built/examples/peer}
 newest_packets() { find "$built/deps" -name 'packets-*' -type f -perm -u+x -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2; }
 packets=${PACKETS_BIN:-$(newest_packets)}
 
-VM_SHELL=${VM_SHELL:-0} VM_PART=${VM_PART:-all}
+VM_SHELL=${VM_SHELL:-0} VM_PART=${VM_PART:-all} VM_SLOW=${VM_SLOW:-0}
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
 TIME_LIMIT=900    # seconds until QEMU is killed: many times what an idle machine needs
 TOOLS=(bash ip nft ipvsadm conntrack nsenter)
@@ -104,7 +105,7 @@ boot() {
   timeout --foreground --kill-after=5 "$limit" qemu-system-x86_64 \
     -accel tcg,thread=multi -smp 2 -cpu max -m "$MEMORY" -nodefaults -no-reboot -nic none \
     -display none -serial stdio -kernel "$cache/kernel/vmlinuz" -initrd "$work/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off vm_shell=$VM_SHELL vm_part=$VM_PART" <"$input" |
+    -append "console=ttyS0 quiet panic=-1 mitigations=off vm_shell=$VM_SHELL vm_part=$VM_PART vm_slow=$VM_SLOW" <"$input" |
     sed -u 's/\r$//' | tee "$log" || echo "vm: QEMU ended with ${PIPESTATUS[0]}"
   exit "$(sed -n 's/^vm: exit \([0-9]*\)$/\1/p' "$log" | grep . || echo 3)"
 }

@@ -4,6 +4,7 @@
 FOREIGN="-A -t 192.168.56.70:9999 -s wlc"
 
 a=10.244.1.5:8080 b=10.244.1.6:8080 c=10.244.2.5:8080
+a6=[fd00:10:244:1::5]:8080 b6=[fd00:10:244:1::6]:8080 c6=[fd00:10:244:2::5]:8080
 
 # server ADDRESS "OPTIONS" BACKEND...: one virtual server, TCP and UDP.
 server() {
@@ -17,8 +18,8 @@ server() {
 
 # wanted_servers NODE
 wanted_servers() {
-  local address=192.168.56.70
-  [ "$1" = node-2 ] && address=192.168.56.71
+  local address=192.168.56.70 address6=[fd00:192:168:56::70]
+  [ "$1" = node-2 ] && address=192.168.56.71 address6=[fd00:192:168:56::71]
   {
     [ "$1" = node-1 ] && echo "$FOREIGN"
     server 10.96.0.1:443 "-s rr" 192.168.56.70:6443 | grep -v -- -u
@@ -31,16 +32,26 @@ wanted_servers() {
     server 10.96.0.25:80 "-s lc" $a $c
     server 10.96.0.26:80 "-s rr" $c
     server $address:30086 "-s rr" $c
+    server [fd00:10:96::20]:80 "-s rr" $a6 $b6 $c6
+    server "$address6:30080" "-s rr" $a6 $b6 $c6
+    server [fd00:10:96::21]:80 "-s rr" $c6
+    server "$address6:30081" "-s rr" $c6
+    server [fd00:10:96::23]:80 "-s rr" $a6
+    server [fd00:10:96::26]:80 "-s rr" $c6
+    server "$address6:30086" "-s rr" $c6
   } | sort
 }
 
 seen_servers() { on "$1" ipvsadm -Sn | sed 's/ *$//' | sort; }
 
-wanted_addresses="10.96.0.1/32 10.96.0.20/32 10.96.0.21/32 10.96.0.22/32 10.96.0.23/32 10.96.0.24/32 10.96.0.25/32 10.96.0.26/32"
+wanted_addresses=$(
+  printf '10.96.0.%s/32\n' 1 20 21 22 23 24 25 26
+  printf 'fd00:10:96::%s/128\n' 20 21 22 23 26
+)
 
-# The addresses of the link that makes packets to virtual addresses the node's own.
+# The addresses of the link that makes packets to virtual addresses the node's own; the kernel gives it one of its own, too.
 seen_addresses() {
-  on "$1" ip -4 -oneline address show dev mini-ipvs0 | awk '{print $4}' | sort | paste -sd ' '
+  on "$1" ip -oneline address show dev mini-ipvs0 | awk '{print $4}' | grep -v '^fe80:' | sort
 }
 
 ipvs_is_complete() {
@@ -52,10 +63,10 @@ ipvs_is_complete() {
   done
 }
 
-# Nothing of netd's, and the other's untouched.
+# Nothing of netd's, and the other's untouched. Connections that were closed are remembered for two minutes.
 ipvs_is_gone() {
-  within 30 "node-1: nothing is left of IPVS but somebody else's server" "$FOREIGN" seen_servers node-1
-  within 30 "node-2: nothing is left of IPVS" "" seen_servers node-2
+  within 180 "node-1: nothing is left of IPVS but somebody else's server" "$FOREIGN" seen_servers node-1
+  within 180 "node-2: nothing is left of IPVS" "" seen_servers node-2
   local node
   for node in node-1 node-2; do
     within 5 "$node: the link of virtual addresses is gone" "*does not exist*" on $node ip link show mini-ipvs0

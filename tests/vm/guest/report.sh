@@ -14,10 +14,10 @@ bad() {
   state_shown=yes
 }
 
-# expect WHAT WANTED SEEN: WANTED is a pattern.
+# expect WHAT WANTED SEEN: WANTED is a pattern, or the text itself.
 expect() {
   # shellcheck disable=SC2053
-  if [[ $3 == $2 ]]; then ok "$1"; else bad "$1" "$2" "$3"; fi
+  if [[ $3 == $2 || $3 == "$2" ]]; then ok "$1"; else bad "$1" "$2" "$3"; fi
 }
 
 # within SECONDS WHAT WANTED COMMAND...: the command prints what is wanted before the time is over.
@@ -28,7 +28,7 @@ within() {
   while :; do
     seen=$("$@" 2>&1)
     # shellcheck disable=SC2053
-    [[ $seen == $wanted ]] && break
+    [[ $seen == $wanted || $seen == "$wanted" ]] && break
     if [ $(($(now) - start)) -gt $((seconds * 1000)) ]; then
       bad "$what" "$wanted" "$seen"
       return 1

@@ -2,6 +2,8 @@
 
 NODE_1=192.168.56.70
 NODE_2=192.168.56.71
+NODE_1_6=[fd00:192:168:56::70]
+NODE_2_6=[fd00:192:168:56::71]
 
 # answers HOST TO WANTED WHY: both protocols.
 answers() {
@@ -47,6 +49,12 @@ cluster_addresses() {
   answers pod-a 10.96.0.21:80 "pod-c 10.244.1.5" "a pod elsewhere, which sees its client"
   answers pod-d 10.96.0.21:80 "pod-c 10.244.2.6" "a pod of the same node, which sees its client"
   answers pod-a 10.96.0.23:80 "pod-a *" "a pod reaches itself"
+  for host in pod-a node-2; do
+    spread $host tcp [fd00:10:96::20]:80 pod-a pod-b pod-c
+  done
+  answers pod-a [fd00:10:96::21]:80 "pod-c fd00:10:244:1::5" "a pod elsewhere, which sees its client"
+  answers pod-a [fd00:10:96::23]:80 "pod-a *" "a pod reaches itself"
+  answers client [fd00:10:96::20]:80 unreachable "cluster addresses are the cluster's own"
   answers client 10.96.0.20:80 unreachable "cluster addresses are the cluster's own"
   # On pod-a's own node.
   for host in pod-a pod-c; do
@@ -79,6 +87,9 @@ node_ports() {
   done
   answers client $NODE_1:30081 "pod-c $NODE_1" "a pod elsewhere sees the node that was asked"
   answers client $NODE_2:30081 "pod-c 192.168.56.10" "a pod of the node that was asked sees its client"
+  answers client "$NODE_1_6:30081" "pod-c fd00:192:168:56::70" "a pod elsewhere sees the node that was asked"
+  answers client "$NODE_2_6:30086" "pod-c fd00:192:168:56::10" "policy Local: the pod sees its client"
+  answers client "$NODE_1_6:30086" silence "policy Local: no pod here"
   answers client $NODE_2:30086 "pod-c 192.168.56.10" "policy Local: the pod sees its client"
   answers client $NODE_1:30086 silence "policy Local: no pod here"
   answers pod-a $NODE_1:30086 "pod-c *" "policy Local is for clients outside"
@@ -89,6 +100,11 @@ refusals() {
   for host in pod-a pod-d node-1 node-2; do
     refused $host 10.96.0.22:80 "nobody serves"
   done
+  for host in pod-a node-2; do
+    refused $host [fd00:10:96::22]:80 "nobody serves"
+    refused $host [fd00:10:96::20]:22 "a port that the Service has not"
+  done
+  refused client "$NODE_1_6:30082" "nobody serves the node port"
   refused client $NODE_1:30082 "nobody serves the node port"
   refused client $NODE_2:30082 "nobody serves the node port"
   # Both nodes listen on port 22 of all their addresses.
@@ -159,10 +175,37 @@ an_endpoint_goes() {
   expect "it gets no connection" "$(printf '%s\n' pod-a pod-c)" "$(printf '%s\n' $seen | sort -u)"
 }
 
+# What waits for its last connections stays in IPVS, and gets no more.
 a_service_goes() {
   api delete service web >/dev/null
-  gone traces "a Service that went, its address" 10.96.0.20
-  gone takers "a Service that went, its node port" 30080
+  gone takers "a Service that went, its destinations" "10.96.0.20:80 -r"
+  gone takers "a Service that went, those of its node port" ":30080 -r"
+  gone traces "a Service that went, its address in maps" "10.96.0.20 . tcp . 80"
+  gone traces "a Service that went, its node port in maps" ". tcp . 30080"
   answers pod-a 10.96.0.20:80 silence "a Service that went"
   refused client $NODE_1:30080 "a Service that went"
+}
+
+# Connections that stay open, each of a client of its own, and what was said over them at first.
+declare -A kept
+OPEN=(pod-d/10.96.0.20:80 pod-a/[fd00:10:96::20]:80 node-1/10.96.0.21:80 client/192.168.56.70:30080)
+
+open_connections() {
+  local one
+  for one in "${OPEN[@]}"; do
+    kept[$one]=$(call "${one%%/*}" open "${one#*/}")
+    expect "a connection is open: $one" "pod-[abc] *" "${kept[$one]}"
+  done
+}
+
+still_open() {
+  local one
+  for one in "${OPEN[@]}"; do
+    expect "$1: the open connection goes on: $one" "${kept[$one]}" "$(call "${one%%/*}" again)"
+  done
+}
+
+close_connections() {
+  local one
+  for one in "${OPEN[@]}"; do call "${one%%/*}" close >/dev/null; done
 }
