@@ -57,6 +57,8 @@ pub struct Veth<'a> {
     pub peer_name: &'a str,
     /// Where the other end goes.
     pub peer_namespace: &'a Namespace,
+    /// Hardware address of the other end; `None` for one by chance.
+    pub peer_mac: Option<[u8; 6]>,
     /// MTU of both ends in bytes.
     pub mtu: u32,
     /// Index of the bridge that the end here joins.
@@ -199,15 +201,16 @@ impl Links {
             self.without_ipv6_address(here, veth.name).await?;
         }
         let file = veth.peer_namespace.file()?;
+        let mut peer = LinkUnspec::new_with_index(there)
+            .name(veth.peer_name)
+            .mtu(veth.mtu)
+            .setns_by_fd(file.as_raw_fd());
+        if let Some(mac) = veth.peer_mac {
+            peer = peer.address(mac.to_vec());
+        }
         self.handle
             .link()
-            .set(
-                LinkUnspec::new_with_index(there)
-                    .name(veth.peer_name)
-                    .mtu(veth.mtu)
-                    .setns_by_fd(file.as_raw_fd())
-                    .build(),
-            )
+            .set(peer.build())
             .execute()
             .await
             .map_err(request(format!("move {} into its namespace", veth.peer_name)))?;

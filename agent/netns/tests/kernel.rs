@@ -56,6 +56,7 @@ async fn a_pod_is_wired_to_a_bridge_in_another_namespace() {
         name: "veth-a",
         peer_name: "eth0",
         peer_namespace: &pod,
+        peer_mac: Some([0x0a, 0x58, 10, 244, 0, 2]),
         mtu: 1450,
         bridge: Some(bridge),
         isolated: true,
@@ -80,6 +81,8 @@ async fn a_pod_is_wired_to_a_bridge_in_another_namespace() {
 
     let default = ip_json(pod.path(), &["route", "show", "default"]);
     assert_eq!(default[0]["gateway"], "10.244.0.1", "{default}");
+    let eth0 = ip_json(pod.path(), &["link", "show", "eth0"]);
+    assert_eq!(eth0[0]["address"], "0a:58:0a:f4:00:02", "{eth0}");
     let port = ip_json(node.path(), &["-d", "link", "show", "veth-a"]);
     assert_eq!(port[0]["master"], "mini0", "{port}");
     assert_eq!(port[0]["ifalias"], "default/web", "{port}");

@@ -82,7 +82,8 @@ impl NodeNetwork {
             Ok(IpNet::new(address, cidr.prefix_len()).unwrap_or(*cidr))
         });
         let gateways: Vec<IpNet> = gateways.collect::<Result<_, SandboxError>>()?;
-        let bridge = Bridge { name: name.to_owned(), mac: mac(&gateways), gateways };
+        let own: Vec<IpAddr> = gateways.iter().map(IpNet::addr).collect();
+        let bridge = Bridge { name: name.to_owned(), mac: mac(&own).to_vec(), gateways };
         let others = links.list().await.map_err(SandboxError::Link)?;
         let shared = others.iter().any(|link| link.is_bridge && link.name != name);
         let (wired, pods) = (Arc::default(), Arc::default());
@@ -153,6 +154,7 @@ impl NodeNetwork {
             name: &name,
             peer_name: "eth0",
             peer_namespace: &namespace,
+            peer_mac: Some(mac(&wired.addresses)),
             mtu: self.mtu,
             bridge: Some(bridge),
             isolated: !self.shared,
@@ -225,23 +227,19 @@ pub(super) fn everywhere(gateway: IpAddr) -> IpNet {
     }
 }
 
-/// The hardware address of a bridge: the same whenever it is made again, so that pods' caches stay
-/// true. In CNI's manner it is made of the gateway's IPv4 address; the last four bytes of an IPv6
-/// one do as well, as no two bridges are on one link.
-fn mac(gateways: &[IpNet]) -> Vec<u8> {
-    let four = gateways.iter().find_map(|net| match net.addr() {
-        IpAddr::V4(address) => Some(address.octets()),
-        IpAddr::V6(_) => None,
-    });
-    let last = || match gateways.first().map(IpNet::addr) {
+/// The hardware address of a link with these addresses: the same whenever it is made again, so that
+/// what neighbours remember stays true. In CNI's manner it is made of the IPv4 address; the last four
+/// bytes of an IPv6 one do as well, as a node's pods and their bridge are a network of their own.
+fn mac(addresses: &[IpAddr]) -> [u8; 6] {
+    let [a, b, c, d] = match addresses.iter().min_by_key(|address| address.is_ipv6()) {
+        Some(IpAddr::V4(address)) => address.octets(),
         Some(IpAddr::V6(address)) => {
             let [.., a, b, c, d] = address.octets();
             [a, b, c, d]
         }
-        _ => [0, 0, 0, 1],
+        None => [0; 4],
     };
-    let [a, b, c, d] = four.unwrap_or_else(last);
-    vec![0x0a, 0x58, a, b, c, d]
+    [0x0a, 0x58, a, b, c, d]
 }
 
 /// Settings without which the node does not forward between its pods.
@@ -320,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bridge_has_the_same_hardware_address_whenever_it_is_made() {
-        let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>();
-        let dual = nets(&["fd00:10:244:1::1/64", "10.244.1.1/24"]);
+    fn a_link_has_the_same_hardware_address_whenever_it_is_made() {
+        let ips = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>();
+        let dual = ips(&["fd00:10:244:1::1", "10.244.1.1"]);
         assert_eq!(mac(&dual), [0x0a, 0x58, 10, 244, 1, 1]);
-        assert_eq!(mac(&nets(&["fd00:10:244:1::1/64"])), [0x0a, 0x58, 0, 0, 0, 1]);
+        assert_eq!(mac(&ips(&["fd00:10:244:1::2"])), [0x0a, 0x58, 0, 0, 0, 2]);
     }
 }

@@ -50,6 +50,7 @@ async fn build_host(spec: &LabSpec, machine: &Links, bridge: u32, host: &Host) -
         name: &host.port,
         peer_name: "eth0",
         peer_namespace: &namespace,
+        peer_mac: None,
         mtu: MTU,
         bridge: Some(bridge),
         isolated: false,

@@ -305,7 +305,8 @@ fn follow_directives(
         }
     }
     if replace {
-        own.clear();
+        // The patch's items stand as they are: two of one key, too, as of a node's addresses.
+        return Ok((kept, Vec::new()));
     }
     own.retain(|item| item.get(key).is_none_or(|id| !gone.contains(&id.to_string())));
     Ok((own, kept))

@@ -135,6 +135,12 @@ fn patches_and_their_results() {
             "{items: [{name: b}, {$patch: replace}]}",
             "{items: [{name: b}]}",
         ),
+        (
+            "list replaced by items of one key",
+            "{items: [{name: a}]}",
+            "{items: [{name: b, value: x}, {name: b, value: y}, {$patch: replace}]}",
+            "{items: [{name: b, value: x}, {name: b, value: y}]}",
+        ),
         ("list emptied", "{items: [{name: a}]}", "{items: [{$patch: replace}]}", "{items: []}"),
         (
             "deleted items are not added",
