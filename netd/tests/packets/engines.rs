@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{add, both_nodes, cluster};
-use crate::net::{root, serve, tcp};
-use crate::{answered, at, isolated, web};
+use crate::cluster::{Netd, add, both_nodes, cluster};
+use crate::lasting::{Open, bed};
+use crate::net::{Outcome, root, serve, tcp};
+use crate::{answered, at, both, isolated, web};
 use netmodel::ipvs::SCHEDULERS;
+use netmodel::nft::Engine;
 
 #[test]
 #[ignore = "needs IPVS; run in the virtual machine"]
 fn the_kernel_takes_every_scheduler_and_each_serves() {
-    assert!(root() && crate::engine() == netmodel::nft::Engine::Ipvs);
+    assert!(root() && crate::engine() == Engine::Ipvs);
     let net = isolated();
     let _servers =
         [serve(&net.b, "b", at("10.244.1.6:8080")), serve(&net.c, "c", at("10.244.2.5:8080"))];
@@ -36,4 +38,58 @@ fn the_kernel_takes_every_scheduler_and_each_serves() {
         assert!(answered(&outcome, &["b", "c"], &["10.244.1.5"]), "{scheduler}: {outcome:?}");
     }
     assert_eq!(netd1.sync(&net.node1, &snapshot).writes, 0, "all read back as written");
+}
+
+#[test]
+#[ignore = "needs IPVS; run in the virtual machine"]
+fn another_engine_takes_over_and_nobody_notices() {
+    assert!(root() && crate::engine() == Engine::Ipvs);
+    let (net, _servers, snapshot, _) = bed();
+    // What must never be reached by the Service's address.
+    let _host = serve(&net.node1, "node-1", at("[::]:22"));
+    let [mut netd1, _netd2] = both_nodes(&net, &snapshot);
+    let mut open = Open::through_every_door(&net);
+    let served = net.a.hammer(at("10.96.0.11:80"));
+    let served_outside = net.client.hammer(at("192.168.56.70:30011"));
+    let refused = net.b.hammer(at("10.96.0.11:22"));
+    for engine in [Engine::Nftables, Engine::Ipvs, Engine::Nftables, Engine::Ipvs] {
+        netd1.switch(&net.node1, engine);
+        netd1.sync(&net.node1, &snapshot);
+        open.answer(&format!("after the switch to {engine:?}"));
+        // New connections are the new engine's.
+        for (host, to) in [
+            (&net.node1, "10.96.0.11:80"),
+            (&net.a, "[fd96::11]:80"),
+            (&net.client, "[fd56::70]:30011"),
+            (&net.client, "172.30.1.11:80"),
+        ] {
+            for outcome in both(host, to) {
+                assert!(answered(&outcome, &["b"], &[]), "{engine:?}: {to}: {outcome:?}");
+            }
+        }
+        netd1.sync(&net.node1, &snapshot);
+        open.answer(&format!("after another look with {engine:?}"));
+    }
+    for (hammer, what) in [(served, "pod"), (served_outside, "client")] {
+        let outcomes = hammer.stop();
+        let bad: Vec<&Outcome> = outcomes.iter().filter(|o| !answered(o, &["b"], &[])).collect();
+        assert!(bad.is_empty(), "{what}: {} of {} calls: {bad:?}", bad.len(), outcomes.len());
+        assert!(outcomes.len() > 8, "{what}: only {} calls", outcomes.len());
+    }
+    let outcomes = refused.stop();
+    assert!(outcomes.iter().all(|o| *o == Outcome::Refused), "port 22: {outcomes:?}");
+}
+
+#[test]
+#[ignore = "needs IPVS; run in the virtual machine"]
+fn a_restart_with_another_engine_takes_over_too() {
+    assert!(root() && crate::engine() == Engine::Ipvs);
+    let (net, _servers, snapshot, _) = bed();
+    let [netd1, _netd2] = both_nodes(&net, &snapshot);
+    let mut open = Open::through_every_door(&net);
+    drop(netd1);
+    for engine in [Engine::Nftables, Engine::Ipvs] {
+        Netd::new(&net.node1, "node-1", engine).sync(&net.node1, &snapshot);
+        open.answer(&format!("restarted with {engine:?}"));
+    }
 }

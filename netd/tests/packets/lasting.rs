@@ -6,10 +6,10 @@ use crate::{answered, at, engine, ip, isolated, web};
 use netmodel::snapshot::{Service, ServiceName, Snapshot};
 
 /// Connections by every door to the one pod `b`, kept open, asked again and again.
-struct Open(Vec<(std::net::TcpStream, &'static str)>);
+pub(crate) struct Open(Vec<(std::net::TcpStream, &'static str)>);
 
 impl Open {
-    fn through_every_door(net: &Net) -> Self {
+    pub(crate) fn through_every_door(net: &Net) -> Self {
         let doors: [(&Host, &'static str); 6] = [
             (&net.a, "10.96.0.11:80"),
             (&net.a, "[fd96::11]:80"),
@@ -22,7 +22,7 @@ impl Open {
     }
 
     #[track_caller]
-    fn answer(&mut self, when: &str) {
+    pub(crate) fn answer(&mut self, when: &str) {
         for (stream, to) in &mut self.0 {
             let outcome = ask(stream);
             assert!(answered(&outcome, &["b"], &[]), "{when}: {to}: {outcome:?}");
@@ -52,7 +52,8 @@ fn pods(net: &Net) -> Vec<crate::net::Server> {
     .collect()
 }
 
-fn bed() -> (Net, Vec<crate::net::Server>, Snapshot, ServiceName) {
+/// A Service with every door, in front of `b`.
+pub(crate) fn bed() -> (Net, Vec<crate::net::Server>, Snapshot, ServiceName) {
     let net = isolated();
     let servers = pods(&net);
     let mut snapshot = cluster();

@@ -7,7 +7,7 @@
 //! walks of both engines over the state that would be sent to the kernel; and by real packets
 //! through the kernel with the engine under test.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use netmodel::address::{Family, Frontend, Protocol};
@@ -261,7 +261,11 @@ impl Walks {
         let own_addresses = Family::ALL.into_iter().flat_map(|f| addresses_of_node(n, f)).collect();
         Self {
             place: Place { bridge: snapshot.settings.bridge.clone(), own_addresses },
-            table: nft::State::desired(&Layout::of(&snapshot, Engine::Nftables), &plane),
+            table: nft::State::desired(
+                &Layout::of(&snapshot, Engine::Nftables),
+                &plane,
+                &BTreeSet::new(),
+            ),
             servers: ipvs::State::desired(&Layout::of(&snapshot, Engine::Ipvs), &plane),
         }
     }

@@ -5,7 +5,7 @@
 //! it are gone. Nothing of the machine's own network is touched.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use netmodel::address::Protocol;
 use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Socket, Type};
 
 /// How long an answer may take before it counts as none: less than the second after which TCP
 /// repeats its call. On an emulated machine, by `MINICTL_TEST_PATIENCE`, so many milliseconds.
@@ -64,6 +65,22 @@ impl Host {
         told.recv().expect("the job in the namespace did not panic")
     }
 
+    /// Calls again and again by TCP, beside everything else that the host does, until told to stop.
+    pub(crate) fn hammer(&self, to: SocketAddr) -> Hammer {
+        let stop = Arc::new(AtomicBool::new(false));
+        let halt = stop.clone();
+        let calls = self.run(move || {
+            thread::spawn(move || {
+                let mut outcomes = Vec::new();
+                while !halt.load(Ordering::Relaxed) {
+                    outcomes.push(tcp_here(None, to));
+                }
+                outcomes
+            })
+        });
+        Hammer { stop, calls }
+    }
+
     /// Runs a command in the namespace and returns what it prints.
     pub(crate) fn command(&self, program: &str, args: &str) -> String {
         let (program, args) = (program.to_owned(), args.to_owned());
@@ -93,6 +110,20 @@ impl Host {
         self.ip(&format!("link add {name} type veth peer name {other_name} netns {task}"));
         self.ip(&format!("link set {name} up"));
         other.ip(&format!("link set {other_name} up"));
+    }
+}
+
+/// Calls that are being made.
+pub(crate) struct Hammer {
+    stop: Arc<AtomicBool>,
+    calls: thread::JoinHandle<Vec<Outcome>>,
+}
+
+impl Hammer {
+    /// What came of all of them.
+    pub(crate) fn stop(self) -> Vec<Outcome> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.calls.join().unwrap()
     }
 }
 
@@ -205,32 +236,50 @@ pub(crate) fn failure(error: &io::Error) -> Outcome {
 
 /// Calls by TCP.
 pub(crate) fn tcp(host: &Host, to: SocketAddr) -> Outcome {
-    host.run(move || tcp_here(to))
+    host.run(move || tcp_here(None, to))
 }
 
 /// Calls by UDP from a new socket.
 pub(crate) fn udp(host: &Host, to: SocketAddr) -> Outcome {
-    host.run(move || udp_here(to))
+    host.run(move || udp_here(None, to))
+}
+
+/// A call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(crate) protocol: Protocol,
+    /// The address to speak from; the kernel's choice where there is none.
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) to: SocketAddr,
 }
 
 /// Makes many calls of one host, several at a time: those that nobody answers take long.
 pub(crate) fn calls(host: &Host, calls: Vec<(Protocol, SocketAddr)>) -> Vec<Outcome> {
+    let from_anywhere = |(protocol, to)| Call { protocol, source: None, to };
+    calls_from(host, calls.into_iter().map(from_anywhere).collect())
+}
+
+/// The same from given addresses of the host.
+pub(crate) fn calls_from(host: &Host, calls: Vec<Call>) -> Vec<Outcome> {
     host.run(move || {
         let share = calls.len().div_ceil(AT_A_TIME).max(1);
-        let one = |(protocol, to): &(Protocol, SocketAddr)| match protocol {
-            Protocol::Tcp => tcp_here(*to),
-            Protocol::Udp => udp_here(*to),
-            Protocol::Sctp => super::sctp::call_here(*to),
-        };
         // Threads start in their parent's namespace.
         thread::scope(|scope| {
             let workers: Vec<_> = calls
                 .chunks(share)
-                .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
+                .map(|part| scope.spawn(move || part.iter().map(call_here).collect::<Vec<_>>()))
                 .collect();
             workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
         })
     })
+}
+
+fn call_here(call: &Call) -> Outcome {
+    match call.protocol {
+        Protocol::Tcp => tcp_here(call.source, call.to),
+        Protocol::Udp => udp_here(call.source, call.to),
+        Protocol::Sctp => super::sctp::call_here(call.source, call.to),
+    }
 }
 
 /// Calls of one host by TCP and UDP, all at the same time.
@@ -244,15 +293,29 @@ pub(crate) fn both_to(host: &Host, to: &[&str]) -> Vec<(String, Outcome)> {
     names.into_iter().zip(calls(host, each)).collect()
 }
 
-fn tcp_here(to: SocketAddr) -> Outcome {
-    match TcpStream::connect_timeout(&to, patience()) {
+fn tcp_here(source: Option<IpAddr>, to: SocketAddr) -> Outcome {
+    match stream_here(source, to, socket2::Protocol::TCP) {
         Ok(mut stream) => ask(&mut stream),
         Err(error) => failure(&error),
     }
 }
 
-fn udp_here(to: SocketAddr) -> Outcome {
-    match udp_socket_here(to) {
+/// Opens a connection that reads and writes like TCP's.
+pub(crate) fn stream_here(
+    source: Option<IpAddr>,
+    to: SocketAddr,
+    protocol: socket2::Protocol,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(protocol))?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    socket.connect_timeout(&to.into(), patience())?;
+    Ok(socket.into())
+}
+
+fn udp_here(source: Option<IpAddr>, to: SocketAddr) -> Outcome {
+    match udp_socket_here(source, to) {
         Ok(socket) => udp_ask(&socket),
         Err(error) => failure(&error),
     }
@@ -286,12 +349,13 @@ fn patiently(mut wait: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 
 /// A UDP socket that keeps its port.
 pub(crate) fn udp_socket(host: &Host, to: SocketAddr) -> UdpSocket {
-    host.run(move || udp_socket_here(to).unwrap())
+    host.run(move || udp_socket_here(None, to).unwrap())
 }
 
-fn udp_socket_here(to: SocketAddr) -> io::Result<UdpSocket> {
-    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().unwrap();
-    let socket = UdpSocket::bind(any)?;
+fn udp_socket_here(source: Option<IpAddr>, to: SocketAddr) -> io::Result<UdpSocket> {
+    let any =
+        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((source.unwrap_or(any), 0))?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(patience()))?;
     Ok(socket)

@@ -5,44 +5,46 @@
 //! documentation of SCTP has the same condition.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use netmodel::address::Protocol;
 use netmodel::snapshot::{EndpointPort, Service, ServiceName, ServicePort, Snapshot};
 use socket2::{Domain, Socket, Type};
 
 use crate::cluster::{add, both_nodes, cluster, set_backends};
-use crate::net::{Host, Outcome, ask, calls, failure, patience, root, serve_stream};
+use crate::net::{Host, Outcome, ask, calls, failure, root, serve_stream, stream_here};
 use crate::{answered, at, ip, isolated};
 
-fn socket(like: SocketAddr) -> io::Result<Socket> {
-    let sctp = socket2::Protocol::from(i32::from(Protocol::Sctp.number()));
-    Socket::new(Domain::for_address(like), Type::STREAM, Some(sctp))
+fn protocol() -> socket2::Protocol {
+    socket2::Protocol::from(i32::from(Protocol::Sctp.number()))
 }
 
 /// Calls by SCTP from the thread's namespace.
-pub(crate) fn call_here(to: SocketAddr) -> Outcome {
-    match connect_here(to) {
+pub(crate) fn call_here(source: Option<IpAddr>, to: SocketAddr) -> Outcome {
+    match connect_here(source, to) {
         Ok(mut stream) => ask(&mut stream),
         Err(error) => failure(&error),
     }
 }
 
-fn connect_here(to: SocketAddr) -> io::Result<TcpStream> {
-    // The address that the way there begins with.
-    let probe = std::net::UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    probe.connect(to)?;
-    let from = SocketAddr::new(probe.local_addr()?.ip(), 0);
-    let socket = socket(to)?;
-    socket.bind(&from.into())?;
-    socket.connect_timeout(&to.into(), patience())?;
-    Ok(socket.into())
+fn connect_here(source: Option<IpAddr>, to: SocketAddr) -> io::Result<TcpStream> {
+    let source = match source {
+        Some(source) => source,
+        // The address that the way there begins with.
+        None => {
+            let probe = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+            probe.connect(to)?;
+            probe.local_addr()?.ip()
+        }
+    };
+    stream_here(Some(source), to, protocol())
 }
 
 /// Listens on a port of a host by SCTP.
-fn serve_sctp(host: &Host, name: &'static str, at: SocketAddr) -> crate::net::Server {
+pub(crate) fn serve_sctp(host: &Host, name: &'static str, at: SocketAddr) -> crate::net::Server {
     let listener: TcpListener = host.run(move || {
-        let socket = socket(at).expect("the kernel has SCTP");
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(protocol()));
+        let socket = socket.expect("the kernel has SCTP");
         socket.bind(&at.into()).unwrap();
         socket.listen(64).unwrap();
         socket.into()
@@ -120,7 +122,7 @@ fn services_over_sctp() {
 
     // An association stays with its endpoint, and new ones go to the one that came.
     let to = at("10.96.0.51:80");
-    let mut open = net.a.run(move || connect_here(to)).unwrap();
+    let mut open = net.a.run(move || connect_here(None, to)).unwrap();
     assert!(answered(&ask(&mut open), &["b"], &[]));
     set_backends(&mut snapshot, &near, &["10.244.2.5"]);
     by_sctp(&mut snapshot, &near);
