@@ -1,8 +1,8 @@
 //! Admission: what a write must find in the cluster, and what it takes along from it.
 //!
 //! Namespaces must exist and stay; Services get addresses and ports, Nodes their pod ranges, as
-//! keys of the same transaction; no pod goes to a new Node before it is ready; no backend is the
-//! API server. Inputs: a snapshot and the object; outputs: the object filled in, and the checks and
+//! keys of the same transaction; no pod goes to a new Node before it is ready; no Service touches
+//! the API server's address. Inputs: a snapshot and the object; outputs: the object filled in, and the checks and
 //! writes that belong to it.
 
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Service, Taint};
@@ -93,6 +93,7 @@ pub(crate) fn create(
     snapshot: &Snapshot,
     object: &mut dyn Object,
 ) -> Result<Txn, ApiError> {
+    api_server_alone(api, object)?;
     if let Some(new) = object.as_any_mut().downcast_mut::<Service>() {
         return service::create(&api.ranges, snapshot, new);
     }
@@ -100,15 +101,17 @@ pub(crate) fn create(
         taint(new);
         return pod_range::create(&api.ranges, snapshot, new);
     }
-    backends(api, object)?;
     Ok(Txn::default())
 }
 
-/// No backend of a Service may be the API server.
-fn backends(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
-    let (plural, group, errors) = if let Some(new) = object.as_any().downcast_ref::<Endpoints>() {
+/// No Service leads to the API server's address, or away from it.
+fn api_server_alone(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
+    let any = object.as_any();
+    let (plural, group, errors) = if let Some(new) = any.downcast_ref::<Service>() {
+        ("services", "", api_server::in_service(new, api.advertise))
+    } else if let Some(new) = any.downcast_ref::<Endpoints>() {
         ("endpoints", "", api_server::in_endpoints(new, api.advertise))
-    } else if let Some(new) = object.as_any().downcast_ref::<EndpointSlice>() {
+    } else if let Some(new) = any.downcast_ref::<EndpointSlice>() {
         ("endpointslices", "discovery.k8s.io", api_server::in_slice(new, api.advertise))
     } else {
         return Ok(());
@@ -124,7 +127,13 @@ fn backends(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
 
 /// Of a Service's status a node may say what it could not do; where the Service is reached from
 /// outside is not a node's to say (CVE-2020-8554 by another door).
-pub(crate) fn status(user: &User, new: &dyn Object, old: &dyn Object) -> Result<(), ApiError> {
+pub(crate) fn status(
+    api: &Api,
+    user: &User,
+    new: &dyn Object,
+    old: &dyn Object,
+) -> Result<(), ApiError> {
+    api_server_alone(api, new)?;
     let (Some(new), Some(old)) =
         (new.as_any().downcast_ref::<Service>(), old.as_any().downcast_ref::<Service>())
     else {
@@ -165,6 +174,7 @@ pub(crate) fn update(
     new: &mut dyn Object,
     old: &dyn Object,
 ) -> Result<Txn, ApiError> {
+    api_server_alone(api, new)?;
     if let (Some(new), Some(old)) =
         (new.as_any_mut().downcast_mut::<Service>(), old.as_any().downcast_ref::<Service>())
     {
@@ -175,7 +185,6 @@ pub(crate) fn update(
     {
         pod_range::keep(new, old);
     }
-    backends(api, new)?;
     Ok(Txn::default())
 }
 

@@ -45,6 +45,28 @@ pub(crate) enum AddressError {
     },
 }
 
+impl AddressError {
+    /// A second sentence about an address that was asked for.
+    pub(crate) fn note(&self, asked: &str) -> String {
+        match self {
+            Self::Allocated { holder } => format!("IP {asked} is held by {holder}"),
+            Self::Mismatched { ranges } if ranges.is_empty() => {
+                format!("no ServiceCIDR is ready that has addresses of the family of IP {asked}")
+            }
+            Self::Mismatched { ranges } => {
+                let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+                let ranges = ranges.join(", ");
+                format!(
+                    "no ServiceCIDR that is ready has IP {asked}; those of its family are: {ranges}"
+                )
+            }
+            Self::End { range } => format!(
+                "the first address of {range}, and of IPv4 ranges the last one, go to nobody"
+            ),
+        }
+    }
+}
+
 /// A range that addresses may be drawn from, and the object that says so.
 struct Range {
     net: IpNet,

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use resources::families::Family;
 use resources::field::{ErrorKind, FieldError, FieldErrors};
@@ -14,7 +13,7 @@ use resources::service as rules;
 use resources::table::{self, Resource};
 use store::{Op, Snapshot, Txn};
 
-use super::cluster_ip::{AddressError, Free, Pool};
+use super::cluster_ip::{Free, Pool};
 use super::node_port::PortError;
 use super::{cluster_ip, give_back, node_port, take};
 use crate::api::Ranges;
@@ -71,9 +70,12 @@ pub(crate) fn release(snapshot: &Snapshot, service: &Service) -> Result<Vec<Op>,
 }
 
 /// Gives an IPAddress to every address that a Service has and nobody holds: a store from before
-/// there were IPAddresses has none.
+/// there were IPAddresses has none, but keys of a pool that nobody looks at any more.
 pub(crate) fn missing_addresses(snapshot: &Snapshot) -> Result<Txn, ApiError> {
-    let mut txn = Txn::default();
+    const OLD_POOL: &str = "clusterips";
+    let old = key::allocation(OLD_POOL, "");
+    let old = snapshot.range(&old).map(|(key, _)| Op::Delete { key: key.to_owned(), last: None });
+    let mut txn = Txn { checks: Vec::new(), ops: old.collect() };
     let services = services_row()?;
     for (_, entry) in snapshot.range(&key::all(services)) {
         let current = Current::read(services, entry)?;
@@ -172,16 +174,8 @@ impl<'a> Plan<'a> {
         let address = asked
             .parse()
             .map_err(|_| self.invalid(vec![refused("it is not an IP address".into())]))?;
-        pool.check(address).map_err(|error| {
-            let note = match &error {
-                AddressError::Allocated { holder } => format!("IP {asked} is held by {holder}"),
-                AddressError::Mismatched { ranges } => no_range(asked, ranges),
-                AddressError::End { range } => format!(
-                    "the first address of {range}, and of IPv4 ranges the last one, go to nobody"
-                ),
-            };
-            self.explained(refused(error.to_string()), note)
-        })
+        pool.check(address)
+            .map_err(|error| self.explained(refused(error.to_string()), error.note(asked)))
     }
 
     /// Node ports for those ports that need one; `held` are already this Service's.
@@ -297,12 +291,6 @@ impl<'a> Plan<'a> {
             Err(error) => error,
         }
     }
-}
-
-fn no_range(asked: &str, ranges: &[IpNet]) -> String {
-    let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
-    let ranges = if ranges.is_empty() { "none".to_owned() } else { ranges.join(", ") };
-    format!("no ServiceCIDR that is ready has IP {asked}; those of its family are: {ranges}")
 }
 
 fn services_row() -> Result<&'static Resource, ApiError> {

@@ -165,7 +165,7 @@ fn plan(
         }
         Part::Status => {
             strategy.prepare_status_update(new, old);
-            admit::status(&call.user, new, old)?;
+            admit::status(api, &call.user, new, old)?;
             Txn::default()
         }
         Part::Internal => return Ok(Txn::default()),

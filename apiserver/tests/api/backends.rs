@@ -133,3 +133,37 @@ async fn a_slice_keeps_its_family_and_may_hold_names() {
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn no_service_takes_the_api_servers_address_away() {
+    let cluster = Cluster::start().await;
+    let at = |name: &str, port: u16| {
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
+            "spec": { "externalIPs": ["192.168.56.70"], "ports": [{ "port": port }] },
+        })
+    };
+    let (code, refused) = cluster.post(SERVICES, at("thief", 6443)).await;
+    assert_eq!(code, 422, "{refused}");
+    assert_eq!(
+        message(&refused),
+        "Service \"thief\" is invalid: spec.externalIPs[0]: Invalid value: \"192.168.56.70\": may \
+         not be the API server (192.168.56.70:6443): nobody could reach it any more"
+    );
+    let (code, made) = cluster.post(SERVICES, at("web", 80)).await;
+    assert_eq!(code, 201, "{made}");
+    let (code, refused) = cluster.put(&format!("{SERVICES}/web"), at("web", 6443)).await;
+    assert_eq!(code, 422, "{refused}");
+    let balanced = json!({ "spec": {
+        "type": "LoadBalancer", "externalIPs": null, "ports": [{ "port": 6443 }],
+    } });
+    let (code, changed) = cluster.merge(&format!("{SERVICES}/web"), balanced).await;
+    assert_eq!(code, 200, "{changed}");
+    let ingress = |ip: &str| json!({ "status": { "loadBalancer": { "ingress": [{ "ip": ip }] } } });
+    let status = format!("{SERVICES}/web/status");
+    let (code, refused) = cluster.merge(&status, ingress("192.168.56.70")).await;
+    assert_eq!(code, 422, "{refused}");
+    assert!(message(&refused).contains("status.loadBalancer.ingress[0].ip"), "{refused}");
+    let (code, balanced) = cluster.merge(&status, ingress("192.168.56.90")).await;
+    assert_eq!(code, 200, "{balanced}");
+}

@@ -42,6 +42,52 @@ async fn a_service_gets_an_address_of_the_range_and_keeps_it() {
 }
 
 #[tokio::test]
+async fn every_field_is_kept_as_it_was_sent() {
+    let cluster = Cluster::start().await;
+    let spec = json!({
+        "type": "LoadBalancer",
+        "selector": { "app": "web", "tier": "front" },
+        "ports": [
+            { "name": "http", "port": 80, "targetPort": "web", "nodePort": 30080,
+              "protocol": "TCP", "appProtocol": "kubernetes.io/h2c" },
+            { "name": "dns", "port": 53, "targetPort": 5353, "nodePort": 30053, "protocol": "UDP" },
+            { "name": "sigtran", "port": 2905, "targetPort": 2905, "nodePort": 30905,
+              "protocol": "SCTP" },
+        ],
+        "clusterIP": "fd00:10:96::9", "clusterIPs": ["fd00:10:96::9", "10.96.0.9"],
+        "ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack",
+        "externalIPs": ["172.30.1.44", "fd00:30::44"],
+        "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 60 } },
+        "loadBalancerIP": "192.168.56.90", "loadBalancerClass": "example.com/own",
+        "loadBalancerSourceRanges": ["192.168.56.0/24", "fd00::/8"],
+        "allocateLoadBalancerNodePorts": false,
+        "externalTrafficPolicy": "Local", "healthCheckNodePort": 30100,
+        "internalTrafficPolicy": "Local",
+        "publishNotReadyAddresses": true, "trafficDistribution": "PreferSameNode",
+    });
+    let object = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "all" }, "spec": spec,
+    });
+    let (code, made) = cluster.post(SERVICES, object).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"], spec);
+    let status = json!({ "status": {
+        "loadBalancer": { "ingress": [
+            { "ip": "192.168.56.90", "ipMode": "Proxy",
+              "ports": [{ "port": 80, "protocol": "TCP", "error": "example.com/busy" }] },
+            { "hostname": "lb.example" },
+        ] },
+        "conditions": [{ "type": "a.b/C", "status": "True", "reason": "R", "message": "m",
+                         "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1 }],
+    } });
+    let (code, told) = cluster.merge(&format!("{SERVICES}/all/status"), status.clone()).await;
+    assert_eq!((code, &told["status"]), (200, &status["status"]), "{told}");
+    let (_, read) = cluster.get(&format!("{SERVICES}/all")).await;
+    assert_eq!((&read["spec"], &read["status"]), (&spec, &status["status"]));
+}
+
+#[tokio::test]
 async fn a_taken_address_is_refused_until_it_is_given_back() {
     let cluster = Cluster::start().await;
     let asked = json!({ "clusterIP": "10.96.0.10" });

@@ -301,9 +301,12 @@ async fn services_of_an_older_store_get_the_objects_of_their_addresses() {
     );
     let row = services_row().unwrap();
     let put = Encoded::of(row, &mut old).unwrap().put(key::object(row, Some("d"), "a"));
-    store.commit(Txn { checks: Vec::new(), ops: vec![put] }).await.unwrap();
+    let mut txn = Txn { checks: Vec::new(), ops: vec![put] };
+    take(&mut txn, "clusterips", "10.96.0.5", "d/a");
+    store.commit(txn).await.unwrap();
     let txn = missing_addresses(&store.snapshot()).unwrap();
     store.commit(txn).await.unwrap();
+    assert_eq!(taken(&store), 1, "the old key is gone");
     assert_eq!(taken_by(&store, "10.96.0.5")["spec"]["parentRef"]["name"], "a");
     assert!(missing_addresses(&store.snapshot()).unwrap().ops.is_empty());
 }
