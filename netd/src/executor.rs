@@ -285,15 +285,18 @@ impl Executor {
             balancer.have.draining_after(&server_ops, bound, &self.plane)
         });
         let desired = nft::State::desired(layout, &self.plane, &draining);
+        // What is to be changed anyway; what was left is not needed beside what is found.
         let left = self.table.known.take().filter(|_| unchanged);
+        let own = left.map(|left| nft::diff(Some(&left), &desired));
         self.table.known = self.table.kernel.observe(&desired)?;
-        if let Some(left) = left {
-            let found = self.table.known.as_ref();
-            report.repaired.extend(nft::repairs::repairs(&left, found, &self.plane));
+        let table_ops = nft::diff(self.table.known.as_ref(), &desired);
+        if let Some(own) = own {
+            report.repaired.extend(nft::repairs::repairs(&own, &table_ops, &self.plane));
         }
         match &self.table.known {
-            Some(known) => {
-                let (before, after) = ipvs::phases(nft::diff(Some(known), &desired));
+            Some(_) => {
+                drop(desired);
+                let (before, after) = ipvs::phases(table_ops);
                 self.write_table(&before, report);
                 self.write_servers(&server_ops, report);
                 self.write_table(&after, report);

@@ -1,37 +1,62 @@
 //! What another hand changed of our table since it was left.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::dataplane::Dataplane;
-use crate::nft::State;
+use crate::nft::{ChainName, Op};
 use crate::nft::elements::{Item, Key, Value};
 use crate::nft::render::{TABLE, element};
 use crate::repair::{Object, Repair};
 use crate::service::Owner;
 
-/// The differences between what the table was left with and what it is found with (`None`: it is
-/// gone, or its rules are others).
+/// What was put back by changes made after a look. `own` are the changes that were to be made
+/// anyway, had nobody meddled: those from what the table was left with.
 #[must_use]
-pub fn repairs(left: &State, found: Option<&State>, plane: &Dataplane) -> Vec<Repair> {
-    let Some(found) = found else {
-        let what = format!("inet {TABLE} was deleted, or its rules were edited");
-        return vec![Repair::new(Object::Table, what)];
-    };
-    let mut out: Vec<Repair> = left
-        .pickers
-        .difference(&found.pickers)
-        .map(|chain| Repair::new(Object::Chain, format!("{chain} was deleted or edited")))
-        .collect();
-    let (left, found) = (&left.elements.0, &found.elements.0);
-    for (key, value) in left {
-        match found.get(key) {
-            Some(now) if now == value => {}
-            Some(_) => out.push(repair(key, value, "changed", plane)),
-            None => out.push(repair(key, value, "deleted", plane)),
+pub fn repairs(own: &[Op], made: &[Op], plane: &Dataplane) -> Vec<Repair> {
+    let mut of_key: BTreeMap<Key, &'static str> = BTreeMap::new();
+    let mut out = Vec::new();
+    let own: BTreeSet<Subject> = own.iter().map(subject).collect();
+    for op in made.iter().filter(|op| !own.contains(&subject(op))) {
+        match op {
+            Op::Replace => {
+                let what = format!("inet {TABLE} was deleted, or its rules were edited");
+                out.push(Repair::new(Object::Table, what));
+            }
+            Op::AddChain(chain) => {
+                out.push(Repair::new(Object::Chain, format!("{chain} was deleted or edited")));
+            }
+            Op::Delete(key, _) => drop(of_key.insert(*key, "added")),
+            Op::Add(key, _) => {
+                let was = if of_key.contains_key(key) { "changed" } else { "deleted" };
+                of_key.insert(*key, was);
+            }
         }
     }
-    for (key, value) in found.iter().filter(|(key, _)| !left.contains_key(key)) {
-        out.push(repair(key, value, "added", plane));
-    }
+    let values = made.iter().filter_map(|op| match op {
+        Op::Delete(key, value) | Op::Add(key, value) => Some((*key, value)),
+        Op::Replace | Op::AddChain(_) => None,
+    });
+    let values: BTreeMap<Key, &Value> = values.collect();
+    out.extend(of_key.iter().map(|(key, how)| repair(key, values[key], how, plane)));
     out
+}
+
+/// What a change is about.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Table,
+    Chain(ChainName),
+    Gone(Key),
+    New(Key),
+}
+
+fn subject(op: &Op) -> Subject {
+    match op {
+        Op::Replace => Subject::Table,
+        Op::AddChain(chain) => Subject::Chain(*chain),
+        Op::Delete(key, _) => Subject::Gone(*key),
+        Op::Add(key, _) => Subject::New(*key),
+    }
 }
 
 fn repair(key: &Key, value: &Value, how: &str, plane: &Dataplane) -> Repair {
