@@ -146,10 +146,12 @@ impl<K: Held> Cache<K> {
         };
         let Some(rarest) = rarest else { return Vec::new() };
         let mut found = self.found_by(namespace, &rarest);
-        found.retain(|object| {
-            let held = object.words();
-            words.iter().all(|word| held.contains(word))
-        });
+        if words.len() > 1 {
+            found.retain(|object| {
+                let held = object.words();
+                words.iter().all(|word| held.contains(word))
+            });
+        }
         found
     }
 

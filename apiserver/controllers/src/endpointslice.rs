@@ -39,7 +39,7 @@ pub(crate) use desired::{
     address, counts, families, family_of, hostname, is_headless, pod_port, protocol,
     publishes_not_ready, target,
 };
-pub(crate) use slices::{Group, Owner, reconcile};
+pub(crate) use slices::{Group, Owner, reconcile, same_ports};
 pub(crate) use trigger::{LAST_CHANGE, Triggers};
 
 /// The label by which slices name their Service.
@@ -186,7 +186,9 @@ fn look(view: &View, triggers: &Triggers, key: &Key) -> Plan {
         return Plan::default();
     }
     if !is_managed(&service) {
-        return Plan::of(obsolete(&service, &own, &mirrored));
+        let endpoints = view.endpoints.get(key);
+        let taken_over = endpoints.map(|original| mirroring::taken_over(&original, &mirrored));
+        return Plan::of(obsolete(&service, &own, &taken_over.unwrap_or_default()));
     }
     let pods = pods_of(&service, view);
     let trigger = triggers.note(&service, &pods);
@@ -223,17 +225,12 @@ pub(crate) fn slices_of(
 }
 
 /// Removes the slices of a Service that no longer wants ours: all of one that became another name;
-/// of one that lost its selector, those of the families that are mirrored by now.
-fn obsolete(
-    service: &Service,
-    own: &[Arc<EndpointSlice>],
-    mirrored: &[Arc<EndpointSlice>],
-) -> Vec<Write> {
-    let replaced = |slice: &&Arc<EndpointSlice>| {
-        is_external_name(service)
-            || mirrored.iter().any(|mirror| mirror.address_type == slice.address_type)
+/// of one that lost its selector, those of the families that mirroring has taken over.
+fn obsolete(service: &Service, own: &[Arc<EndpointSlice>], taken_over: &[String]) -> Vec<Write> {
+    let unwanted = |slice: &&Arc<EndpointSlice>| {
+        is_external_name(service) || taken_over.contains(&slice.address_type)
     };
-    own.iter().filter(replaced).map(|slice| Write::delete(&**slice)).collect()
+    own.iter().filter(unwanted).map(|slice| Write::delete(&**slice)).collect()
 }
 
 #[cfg(test)]

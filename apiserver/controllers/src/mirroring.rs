@@ -103,6 +103,20 @@ fn is_mirrored(endpoints: &Endpoints, service: &Service) -> bool {
     !slices::has_selector(service) && !skipped && !partial && !meta::is_deleted(endpoints)
 }
 
+/// The families of the Endpoints, once mirrors stand for all that they hold.
+pub(crate) fn taken_over(endpoints: &Endpoints, mirrors: &[Arc<EndpointSlice>]) -> Vec<String> {
+    let groups = Mirrored::of(endpoints).groups;
+    let stands = |group: &Group| {
+        mirrors.iter().any(|mirror| {
+            mirror.address_type == group.address_type && slices::same_ports(mirror, &group.ports)
+        })
+    };
+    if !groups.iter().all(stands) {
+        return Vec::new();
+    }
+    groups.into_iter().map(|group| group.address_type).collect()
+}
+
 fn mirror(endpoints: &Endpoints, mirrors: &[Arc<EndpointSlice>]) -> Vec<Write> {
     let mirrored = Mirrored::of(endpoints);
     let mut writes = slices::reconcile(&owner(endpoints), &mirrored.groups, mirrors);

@@ -1,7 +1,11 @@
 //! How pods become subsets.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::subsets::Entry;
 use super::*;
 use crate::view::Object;
 
@@ -130,4 +134,38 @@ fn what_is_right_already_is_not_written() {
     let changed = plan(&one, &[pod(1, false, None)], Some(&made), Some("later".to_owned()));
     let Some(Write::Update(Object::Endpoints(changed))) = changed else { panic!("{changed:?}") };
     assert_eq!(meta::annotation(&*changed, LAST_CHANGE), Some("later"));
+}
+
+/// What entries say: for each port of each address, whether it is ready; not ready prevails.
+fn meaning(entries: &[Entry]) -> BTreeMap<(Option<Port>, String), bool> {
+    let mut said = BTreeMap::new();
+    for (port, address, ready) in entries {
+        *said.entry((port.clone(), address.ip.clone())).or_insert(true) &= ready;
+    }
+    said
+}
+
+fn some_entry() -> impl Strategy<Value = Entry> {
+    (prop::option::of(1_i32..4), 0_u8..6, any::<bool>()).prop_map(|(number, ip, ready)| {
+        let port = number.map(|number| Port {
+            name: String::new(),
+            protocol: "TCP".to_owned(),
+            number,
+            app_protocol: None,
+        });
+        (port, EndpointAddress { ip: format!("10.0.0.{ip}"), ..EndpointAddress::default() }, ready)
+    })
+}
+
+proptest! {
+    #[test]
+    fn packing_keeps_what_is_meant_whatever_the_order(
+        entries in prop::collection::vec(some_entry(), 0..40),
+    ) {
+        let packed = pack(entries.clone());
+        prop_assert_eq!(meaning(&unpack(&packed)), meaning(&entries));
+        prop_assert_eq!(unpack(&packed).len(), meaning(&entries).len(), "said once");
+        prop_assert_eq!(&pack(entries.into_iter().rev()), &packed);
+        prop_assert_eq!(&pack(unpack(&packed)), &packed);
+    }
 }

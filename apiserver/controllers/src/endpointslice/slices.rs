@@ -76,7 +76,8 @@ pub(crate) fn reconcile(
     plan.into_writes(owner)
 }
 
-fn same_ports(slice: &EndpointSlice, ports: &[EndpointPort]) -> bool {
+/// Whether the slice is one for these ports.
+pub(crate) fn same_ports(slice: &EndpointSlice, ports: &[EndpointPort]) -> bool {
     // An order of ports means nothing.
     let sorted = |ports: &[EndpointPort]| {
         let mut keys: Vec<_> = ports

@@ -113,6 +113,25 @@ fn mirrors_make_room_only_for_slices_that_are_there() {
 }
 
 #[test]
+fn a_family_is_taken_over_when_all_ports_of_all_families_are_mirrored() {
+    let two_ports = endpoints(|e| {
+        e["subsets"] = json!([
+            { "addresses": [{ "ip": "1.1.1.1" }], "ports": [{ "port": 80 }] },
+            { "addresses": [{ "ip": "2.2.2.2" }], "ports": [{ "port": 90 }] },
+        ]);
+    });
+    let writes = plan(Some(&two_ports), Some(&service(Value::Null)), &[], &[]);
+    let mirrors: Vec<Arc<EndpointSlice>> =
+        made(&writes).into_iter().map(|slice| Arc::new(slice.clone())).collect();
+    assert_eq!(mirrors.len(), 2);
+    assert_eq!(taken_over(&two_ports, &[]), Vec::<String>::new());
+    assert_eq!(taken_over(&two_ports, &mirrors[..1]), Vec::<String>::new());
+    assert_eq!(taken_over(&two_ports, &mirrors), ["IPv4", "IPv4"]);
+    let empty = endpoints(|e| e["subsets"] = Value::Null);
+    assert_eq!(taken_over(&empty, &mirrors), Vec::<String>::new());
+}
+
+#[test]
 fn an_address_of_two_subsets_stands_once_and_not_ready_counts() {
     let twice = endpoints(|e| {
         e["subsets"] = json!([

@@ -74,7 +74,7 @@ fn dual_stack(name: &str, app: &str) -> Service {
 
 /// Nothing is under way any more: the clock only moves on when nobody has anything to do.
 async fn settle() {
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -111,6 +111,9 @@ async fn a_selector_takes_over_from_hand_written_endpoints_without_a_gap_and_giv
     api.create(&hand_written);
     api.eventually("mirrored", |api| slice_addresses(api, "outside") == ["11.11.11.11"]).await;
 
+    // Whoever takes over is late each time; nobody must go before it has come.
+    let creation = "POST /apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    api.refuse(creation, 3);
     set_selector(api, "outside", Some("web"));
     settle().await;
     let of_pods = slice_addresses(api, "outside");
@@ -120,6 +123,7 @@ async fn a_selector_takes_over_from_hand_written_endpoints_without_a_gap_and_giv
     let written: Vec<EndpointSubset> = replaced.subsets.clone().unwrap();
     assert_eq!(written[0].addresses.as_ref().unwrap().len(), 2, "{written:?}");
 
+    api.refuse(creation, 3);
     set_selector(api, "outside", None);
     settle().await;
     api.change::<Deployment>("default", "web", |deployment| {
