@@ -225,12 +225,26 @@ impl Connection {
         flags: u16,
         body: impl FnOnce(&mut Writer),
     ) -> io::Result<Vec<Message>> {
+        let mut answers = Vec::new();
+        self.request_each(kind, flags, body, |message| answers.push(message))?;
+        Ok(answers)
+    }
+
+    /// One message; hands over the answers as they come. A dump may be large: ten thousand
+    /// Services are read without all of them being in memory twice.
+    pub(crate) fn request_each(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: impl FnOnce(&mut Writer),
+        each: impl FnMut(Message),
+    ) -> io::Result<()> {
         let sequence = self.next_sequence();
         let mut writer = Writer::default();
         let flags = if flags & DUMP == DUMP { flags } else { flags | ACK };
         writer.message(kind, flags, sequence, body);
         self.socket.send(writer.bytes(), 0)?;
-        self.collect(sequence..=sequence, 1)
+        self.collect(sequence..=sequence, 1, each)
     }
 
     /// A number for one more message.
@@ -252,7 +266,7 @@ impl Connection {
         // exceed it is missing, the send itself fails and says so.
         let _ = setsockopt(&self.as_fd(), sockopt::SndBufForce, &room);
         self.socket.send(writer.bytes(), 0)?;
-        self.collect(sequences, acknowledgements).map(|_| ())
+        self.collect(sequences, acknowledgements, drop)
     }
 
     /// Sends messages that the kernel treats one by one, all with [`ACK`]; returns how each fared,
@@ -289,8 +303,8 @@ impl Connection {
         &mut self,
         sequences: std::ops::RangeInclusive<u32>,
         mut acknowledgements: usize,
-    ) -> io::Result<Vec<Message>> {
-        let mut answers = Vec::new();
+        mut each: impl FnMut(Message),
+    ) -> io::Result<()> {
         let mut failure = None;
         while acknowledgements > 0 {
             for message in messages(&self.receive()?) {
@@ -306,7 +320,7 @@ impl Connection {
                     _ if message.flags & FLAG_DUMP_INTERRUPTED != 0 => {
                         failure = Some(io::ErrorKind::Interrupted.into());
                     }
-                    _ => answers.push(message),
+                    _ => each(message),
                 }
             }
             if failure.is_some() && sequences.start() != sequences.end() {
@@ -315,7 +329,7 @@ impl Connection {
                 break;
             }
         }
-        failure.map_or(Ok(answers), Err)
+        failure.map_or(Ok(()), Err)
     }
 
     fn drain(&mut self) {

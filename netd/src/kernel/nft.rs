@@ -70,7 +70,7 @@ impl Table {
         }
         let mut pickers = self.chains()?;
         pickers.retain(|chain, count| *count == chain_rules(*chain).len());
-        let mut elements = BTreeMap::new();
+        let mut elements = Vec::new();
         for container in Container::ALL {
             for family in Family::ALL {
                 self.read_elements(container, family, &mut elements)?;
@@ -79,7 +79,8 @@ impl Table {
         Ok(Some(State {
             ruleset: desired.ruleset.clone(),
             pickers: pickers.into_keys().collect(),
-            elements: Elements(elements),
+            // In one go, which leaves no room unused in the map: it stays for long.
+            elements: Elements(elements.into_iter().collect()),
         }))
     }
 
@@ -128,12 +129,7 @@ impl Table {
         let mut out = Vec::new();
         for family in Family::ALL {
             let name = Container::Affinity.name(family);
-            for message in self.dump_elements(&name)? {
-                let list = attribute(body(&message), 3).unwrap_or_default();
-                out.extend(
-                    attributes(list).filter_map(|(_, element)| read_client(family, element)),
-                );
-            }
+            self.dump_elements(&name, |element| out.extend(read_client(family, element)))?;
         }
         Ok(out)
     }
@@ -243,14 +239,18 @@ impl Table {
         batch.commit().map_err(failed(format!("seal table {TABLE}")))
     }
 
-    fn dump_elements(&mut self, name: &str) -> Result<Vec<Message>, OpError> {
+    fn dump_elements(&mut self, name: &str, mut each: impl FnMut(&[u8])) -> Result<(), OpError> {
+        let body = |w: &mut Writer| {
+            header(w, FAMILY_INET, 0);
+            w.string(1, TABLE);
+            w.string(2, name);
+        };
         self.netlink
-            .request(GET_ELEMENT, DUMP, |w| {
-                header(w, FAMILY_INET, 0);
-                w.string(1, TABLE);
-                w.string(2, name);
+            .request_each(GET_ELEMENT, DUMP, body, |message| {
+                let list = attribute(self::body(&message), 3).unwrap_or_default();
+                attributes(list).for_each(|(_, element)| each(element));
             })
-            .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })
+            .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
             .map_err(failed(format!("list the elements of {name}")))
     }
 
@@ -258,17 +258,11 @@ impl Table {
         &mut self,
         container: Container,
         family: Family,
-        out: &mut BTreeMap<Key, Value>,
+        out: &mut Vec<(Key, Value)>,
     ) -> Result<(), OpError> {
-        for message in &self.dump_elements(&container.name(family))? {
-            let list = attribute(body(message), 3).unwrap_or_default();
-            for (_, element) in attributes(list) {
-                if let Some((key, value)) = read_element(container, family, element) {
-                    out.insert(key, value);
-                }
-            }
-        }
-        Ok(())
+        self.dump_elements(&container.name(family), |element| {
+            out.extend(read_element(container, family, element));
+        })
     }
 }
 

@@ -79,15 +79,19 @@ fn a_udp_client_with_one_port_follows_the_endpoints() {
     callers.iter().for_each(|c| c.hears("b", "at first"));
 
     set_backends(&mut snapshot, &name, &far);
-    // What IPVS remembers, IPVS forgets with the destination, and conntrack's part with it.
-    let forgotten = if engine() == Engine::Nftables { callers.len() } else { 0 };
+    // What IPVS remembers, IPVS forgets with the destination, and conntrack's part with it, but
+    // some time later: what is left by then is netd's to forget.
+    let all_forgotten = |report: &netd::Report| match engine() {
+        Engine::Nftables => report.forgotten == callers.len(),
+        Engine::Ipvs => report.forgotten <= callers.len(),
+    };
     let report = netd1.sync_some(&net.node1, &snapshot, Some(&name));
-    assert_eq!(report.forgotten, forgotten, "one connection for each of them");
+    assert!(all_forgotten(&report), "one connection for each of them: {report:?}");
     callers.iter().for_each(|c| c.hears("c", "its endpoint went, another came"));
 
     set_backends(&mut snapshot, &name, &[]);
     let report = netd1.sync_some(&net.node1, &snapshot, Some(&name));
-    assert_eq!(report.forgotten, forgotten, "also when nobody is left");
+    assert!(all_forgotten(&report), "also when nobody is left: {report:?}");
     callers.iter().for_each(|c| c.is_refused("nobody left"));
 
     set_backends(&mut snapshot, &name, &near);
@@ -96,7 +100,7 @@ fn a_udp_client_with_one_port_follows_the_endpoints() {
 
     snapshot.services.remove(&name);
     let report = netd1.sync_some(&net.node1, &snapshot, Some(&name));
-    assert_eq!(report.forgotten, forgotten, "the Service went");
+    assert!(all_forgotten(&report), "the Service went: {report:?}");
 }
 
 #[test]

@@ -124,6 +124,8 @@ fn a_service_that_went_drains_and_then_leaves_nothing() {
         std::thread::park_timeout(Duration::from_millis(500));
     }
     assert!(!net.node1.ip("address show dev mini-ipvs0").contains("10.96.0.11"));
+    // Puts the timeout back.
+    netd.sync(&net.node1, &snapshot);
     assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0);
 }
 
