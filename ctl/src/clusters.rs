@@ -107,7 +107,9 @@ async fn lab_up(state: &Path, options: cli::LabUp) -> Result<()> {
     let program = this_program()?;
     let stop = stop_signal()?;
     let started = tokio::select! {
-        started = up::lab(state, &spec, &program, &steps) => started?,
+        started = up::lab(state, &spec, &program, &steps) => {
+            started.inspect_err(|_| warn_of_firewalls(&spec))?
+        }
         () = stop.cancelled() => {
             steps.step("interrupted: removing what was made");
             down::leftovers(state, &spec).await?;
@@ -213,7 +215,14 @@ async fn show(state: &Path, name: &str) -> Result<()> {
         url_host(spec.hosts()[0].address())
     ));
     say(&format!("the end:  minictl lab down {name}"));
+    warn_of_firewalls(&spec);
     Ok(())
+}
+
+/// Hosts, and the pods on them, talk through a bridge of this machine.
+fn warn_of_firewalls(spec: &LabSpec) {
+    let networks: Vec<_> = spec.network.iter().chain(&spec.ranges.cluster).copied().collect();
+    crate::dataplane::warn_of_firewalls(&spec.bridge(), &networks);
 }
 
 fn describe_node(node: &Node) -> String {

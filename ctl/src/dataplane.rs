@@ -5,6 +5,7 @@
 //! what should be in a kernel (netd knows).
 
 mod ask;
+mod machine;
 mod serve;
 mod switch;
 mod tables;
@@ -19,6 +20,7 @@ use verbs::{Error, Globals, Io, client};
 use crate::cli::dataplane::{DataplaneCommand, Diff, Dump, Status, Whom};
 use ask::{Answers, Source};
 
+pub(crate) use machine::warn_of_firewalls;
 pub(crate) use serve::{Socket, serve};
 
 /// What `diff` exits with when it finds something, and what when it could not look.

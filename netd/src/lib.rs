@@ -40,7 +40,7 @@ pub use control::{Activity, Control, ControlError, Counts, Problem, Questions, S
 pub use engine::{Choice, Mode, choose};
 pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
 pub use kernel::OpError;
-pub use service::service;
+pub use service::{finding, service};
 pub use settings::{restore_settings, settings_now};
 pub use wanted::WANTED_ANNOTATION;
 

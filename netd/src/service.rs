@@ -111,7 +111,7 @@ fn status_reply(status: &Status, inspection: Option<&Inspection>) -> message::St
         }),
         activity: Some(activity(status)),
         problems: status.problems.iter().map(problem).collect(),
-        firewalls: Vec::new(),
+        firewalls: status.firewalls.iter().map(finding).collect(),
     }
 }
 
@@ -171,8 +171,9 @@ fn problem(problem: &crate::control::Problem) -> message::Problem {
     }
 }
 
-/// A rule of somebody else's that stands in the way.
-pub(crate) fn finding(finding: &Finding) -> message::Finding {
+/// A rule of somebody else's that stands in the way, as a message.
+#[must_use]
+pub fn finding(finding: &Finding) -> message::Finding {
     message::Finding {
         program: finding.program.clone(),
         place: finding.place.clone(),

@@ -46,8 +46,10 @@ pub struct Finding {
 #[must_use]
 pub fn findings(ruleset: &Ruleset, passages: &[Passage]) -> Vec<Finding> {
     let judge = Judge::of(ruleset);
+    let both_ways: Vec<Passage> =
+        passages.iter().flat_map(|passage| [passage.clone(), passage.answered()]).collect();
     let mut by_rule: BTreeMap<Block<'_>, (bool, Vec<&Passage>)> = BTreeMap::new();
-    for passage in passages {
+    for passage in &both_ways {
         for (block, certain) in judge.blocks(passage) {
             let (sure, blocked) = by_rule.entry(block).or_default();
             *sure |= certain;

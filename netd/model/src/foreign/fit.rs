@@ -77,12 +77,17 @@ impl Passage {
             Key::From(version) if version == family => address(self.from, value),
             Key::To(version) if version == family => address(self.to, value),
             Key::From(_) | Key::To(_) | Key::Icmp => Fit::None,
-            Key::SourcePort => Fit::Some,
+            Key::SourcePort | Key::Port(_) if matches!(key, Key::SourcePort) != self.answers => {
+                Fit::Some
+            }
             Key::Port(protocol) if protocol.is_some_and(|p| p != self.protocol) => Fit::None,
-            Key::Port(_) => port(self.ports.as_ref(), value),
-            Key::State => Fit::all_if(value == "new"),
-            Key::Status => Fit::all_if(value == "dnat" && self.translated && !early),
-            Key::Direction => Fit::all_if(value == "original"),
+            Key::SourcePort | Key::Port(_) => port(self.ports.as_ref(), value),
+            Key::State => Fit::all_if(value == if self.answers { "established" } else { "new" }),
+            // Nothing is translated yet when the first packet comes in.
+            Key::Status => {
+                Fit::all_if(value == "dnat" && self.translated && (self.answers || !early))
+            }
+            Key::Direction => Fit::all_if(value == if self.answers { "reply" } else { "original" }),
             Key::DestinationType if self.hook == Hook::Bridge => Fit::Unknown,
             Key::DestinationType if early && self.translated => Fit::Unknown,
             Key::DestinationType => {

@@ -31,8 +31,29 @@ pub struct Passage {
     pub(crate) ports: Option<RangeInclusive<u16>>,
     /// Their destination was rewritten (`ct status dnat`).
     pub(crate) translated: bool,
+    /// They are answers.
+    pub(crate) answers: bool,
     /// What lets all of them pass, and no more than need be.
     pub(crate) allow: Allow,
+}
+
+impl Passage {
+    /// The answers to these packets, which must pass, too.
+    pub(crate) fn answered(&self) -> Self {
+        let allow = match self.allow.clone() {
+            Allow::From { link, net } => Allow::To { link, net },
+            Allow::To { link, net } => Allow::From { link, net },
+            same => same,
+        };
+        let hook = match self.hook {
+            Hook::Input => Hook::Output,
+            Hook::Output => Hook::Input,
+            same => same,
+        };
+        let (iif, oif) = (self.oif.clone(), self.iif.clone());
+        let (from, to) = (self.to, self.from);
+        Self { hook, iif, oif, from, to, answers: true, allow, ..self.clone() }
+    }
 }
 
 /// The hook of the kernel at which they must pass.
@@ -148,6 +169,7 @@ pub fn between_hosts(bridge: &str, networks: &[IpNet], filtered_as_ip: bool) -> 
                 protocol: Protocol::Tcp,
                 ports: None,
                 translated: false,
+                answers: false,
                 allow: Allow::Within { bridge: bridge.to_owned() },
             });
         }
@@ -181,6 +203,7 @@ fn forwarded(node: &NodeView, own: IpNet) -> Vec<Passage> {
         ports: None,
         // Under IPVS, the kernel does not call it so.
         translated: from == everywhere && node.engine == Engine::Nftables,
+        answers: false,
         allow: allow.clone(),
     };
     let (out_by, in_by, across) = ((bridge, uplink), (uplink, bridge), (uplink, uplink));
@@ -215,6 +238,7 @@ fn to_and_from_node(node: &NodeView, own: IpNet) -> Vec<Passage> {
         protocol: Protocol::Tcp,
         ports: None,
         translated: false,
+        answers: false,
         allow: Allow::From { link: node.bridge.clone(), net: own },
     };
     let mut out = Vec::new();
@@ -256,6 +280,7 @@ fn node_ports(node: &NodeView, address: IpNet) -> Vec<Passage> {
             protocol,
             ports: Some(number..=number),
             translated: false,
+            answers: false,
             allow: Allow::Ports { protocol, ports: node.node_port_range.clone() },
         })
         .collect()

@@ -104,6 +104,7 @@ fn what_is_accepted_before_is_not_blocked() {
         (&["iifname \"mini0\" accept", "oifname \"mini0\" accept"], &[(0, true)]),
         (
             &[
+                "ct state vmap { established : accept, related : accept, invalid : drop }",
                 "iifname \"mini0\" accept",
                 "oifname \"mini0\" accept",
                 "ip daddr 10.244.0.0/16 accept",
@@ -111,10 +112,13 @@ fn what_is_accepted_before_is_not_blocked() {
             ],
             &[],
         ),
-        (&["ct state new accept"], &[]),
+        (&["ct state new accept"], &[(0, true)]),
+        (&["ct state new accept", "ct direction reply accept"], &[]),
         // Perhaps.
         (&["meta mark & 0x1 == 0x1 accept"], &[(0, false)]),
     ];
+    let by_state = ["ct state established,related accept", "ct state new accept"];
+    assert_eq!(brief(&forward("drop", &by_state), Engine::Nftables), []);
     for (rules, expected) in cases {
         assert_eq!(brief(&forward("drop", rules), Engine::Nftables), *expected, "{rules:?}");
     }
@@ -305,4 +309,21 @@ fn firewalld_as_it_comes_is_named_and_passes_after_its_fix() {
     let allowed = include_str!("listings/firewalld-allowed.txt");
     assert_eq!(self::found(allowed, Engine::Nftables), []);
     assert_eq!(self::found(allowed, Engine::Ipvs), []);
+}
+
+proptest::proptest! {
+    /// A later nft may say what this one does not: it must not blind us to the rest.
+    #[test]
+    fn no_listing_panics_and_words_unknown_hide_no_rule(
+        junk in "(meta |ct |tcp |[a-z]{1,6} |[0-9./:-]{1,8} |@|\\{ |\\} |\"|, |!= |vmap |jump |# handle ){0,12}",
+    ) {
+        let mut ruleset = Ruleset::default();
+        ruleset.read(&junk);
+        ruleset.read_legacy(&format!("add rule ip filter FORWARD {junk}"));
+        let balanced = junk.replace(['"', '{', '}', '#'], "");
+        let listing = forward("accept", &[&format!("wonder {balanced}"), "iifname \"mini0\" drop"]);
+        let found = brief(&listing, Engine::Nftables);
+        let passes = ["accept", "return", "goto"].iter().any(|word| balanced.contains(word));
+        proptest::prop_assert!(passes || found.iter().any(|(handle, _)| *handle == 3), "{listing}");
+    }
 }
