@@ -2,7 +2,7 @@
 //! `pkg/controller/endpointslice`, `staging/src/k8s.io/endpointslice`).
 //!
 //! Inputs: services, pods, nodes, endpoint slices. Outputs: endpoint slices, and an event on a
-//! Service whose slices are refused.
+//! Service whose slices are refused, or whose selector has a slip ([`near`]).
 //! Invariants: touches only slices that carry its `managed-by` label; a change of one pod changes
 //! one slice of each family ([`slices`]); a look at one Service costs nothing for the others.
 //!
@@ -12,6 +12,7 @@
 
 mod desired;
 mod hints;
+mod near;
 mod slices;
 mod topology;
 mod trigger;
@@ -34,6 +35,8 @@ use crate::view::View;
 use crate::words;
 use crate::worker::Recheck;
 use crate::write::{Plan, Write};
+
+use near::Told;
 
 pub(crate) use desired::{
     address, counts, families, family_of, hostname, is_headless, pod_port, protocol,
@@ -61,12 +64,19 @@ const PARALLEL: usize = 5;
 pub(crate) fn run(context: &Context) -> impl Future<Output = ()> + Send + use<> {
     let queue = Arc::new(Queue::default());
     register(&context.view, &queue);
-    let triggers = Arc::new(Triggers::default());
+    let memory = Arc::new(Memory::default());
     let look_at = move |Context { api, view, .. }: Context, key: Key| {
-        let triggers = triggers.clone();
-        async move { reconcile_service(&api, &view, &triggers, &key).await }
+        let memory = memory.clone();
+        async move { reconcile_service(&api, &view, &memory, &key).await }
     };
     controllers::serve("endpointslice", context.clone(), queue, PARALLEL, look_at)
+}
+
+/// What one look at a Service leaves for the next.
+#[derive(Default)]
+struct Memory {
+    triggers: Triggers,
+    told: Told,
 }
 
 fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {
@@ -75,7 +85,7 @@ fn register(view: &Arc<View>, queue: &Arc<Queue<Key>>) {
     let (sink, source) = (queue.clone(), Arc::downgrade(view));
     view.pods.on_change(move |change| {
         if let Some(view) = source.upgrade() {
-            for key in services_of(change, &view) {
+            for key in services_of(change, &view).into_iter().chain(services_near(change, &view)) {
                 sink.add(key);
             }
         }
@@ -126,6 +136,20 @@ pub(crate) fn services_of(change: &Change<Pod>, view: &View) -> HashSet<Key> {
     concerned
 }
 
+/// The Services that a new pod, or one with new labels, could be meant for: those that ask for a
+/// value of its labels, and do not select it.
+fn services_near(change: &Change<Pod>, view: &View) -> Vec<Key> {
+    let labels = |pod: &Arc<Pod>| pod.metadata.labels.clone();
+    let Some(pod) = &change.new else { return Vec::new() };
+    if change.old.as_ref().is_some_and(|old| labels(old) == labels(pod)) {
+        return Vec::new();
+    }
+    let values = pod.metadata.labels.iter().flat_map(|labels| labels.values());
+    let asking =
+        values.flat_map(|v| view.services.found_by(meta::namespace(&**pod), &words::of_value(v)));
+    asking.filter(|service| !selects(service, pod)).map(|s| meta::key(&*s)).collect()
+}
+
 /// The pods that a Service selects.
 pub(crate) fn pods_of(service: &Service, view: &View) -> Vec<Arc<Pod>> {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
@@ -159,10 +183,10 @@ pub(crate) fn is_managed(service: &Service) -> bool {
 async fn reconcile_service(
     api: &Api,
     view: &View,
-    triggers: &Triggers,
+    memory: &Memory,
     key: &Key,
 ) -> Result<Recheck, api::Error> {
-    let outcome = api.run(look(view, triggers, key)).await;
+    let outcome = api.run(look(view, memory, key)).await;
     if let Err(error) = &outcome
         && error.is_news()
         && let Some(service) = view.services.get(key)
@@ -176,10 +200,11 @@ async fn reconcile_service(
     outcome
 }
 
-fn look(view: &View, triggers: &Triggers, key: &Key) -> Plan {
+fn look(view: &View, memory: &Memory, key: &Key) -> Plan {
     let (own, mirrored) = slices_of(view, key);
     let Some(service) = view.services.get(key) else {
-        triggers.forget(key);
+        memory.triggers.forget(key);
+        memory.told.news(key, None);
         return Plan::of(own.iter().map(|slice| Write::delete(&**slice)).collect());
     };
     if meta::is_deleted(&*service) {
@@ -191,7 +216,7 @@ fn look(view: &View, triggers: &Triggers, key: &Key) -> Plan {
         return Plan::of(obsolete(&service, &own, &taken_over.unwrap_or_default()));
     }
     let pods = pods_of(&service, view);
-    let trigger = triggers.note(&service, &pods);
+    let trigger = memory.triggers.note(&service, &pods);
     let node_of = |node: &str| view.nodes.get(&Key::new("", node));
     let mut groups = desired::groups(&service, &pods, &node_of);
     let said = if hints::is_by_annotation(&service) {
@@ -201,11 +226,17 @@ fn look(view: &View, triggers: &Triggers, key: &Key) -> Plan {
     };
     let owner = desired::owner(&service, MANAGER, trigger);
     let mut writes = slices::reconcile(&owner, &groups, &own);
+    let tell = |(severity, reason, text): topology::Said| {
+        Write::Event(Occurrence::new(COMPONENT, &*service, severity, reason, text))
+    };
     // Told when something changes, not at every look.
     if !writes.is_empty() {
-        writes.extend(said.into_iter().map(|(severity, reason, text)| {
-            Write::Event(Occurrence::new(COMPONENT, &*service, severity, reason, text))
-        }));
+        writes.extend(said.into_iter().map(tell));
+    }
+    let slip =
+        pods.is_empty().then(|| near::explain(&service, &view.pods.in_namespace(&key.namespace)));
+    if let Some(text) = memory.told.news(key, slip.flatten()) {
+        writes.push(tell((Severity::Warning, "SelectorMatchesNothing", text)));
     }
     Plan::of(writes)
 }

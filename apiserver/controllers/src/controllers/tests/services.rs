@@ -427,3 +427,38 @@ async fn endpoints_are_spread_over_zones_as_long_as_the_nodes_tell_theirs() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_selector_with_a_slip_is_told_of_whichever_came_first() {
+    let cluster = Cluster::start();
+    let api = &cluster.api;
+    let with_tier = |name: &str| {
+        let mut slipped = deployment(name, 2, "nginx");
+        let spec = slipped.spec.as_mut().unwrap();
+        let labels = Some(BTreeMap::from([("tier".to_owned(), name.to_owned())]));
+        spec.selector.match_labels.clone_from(&labels);
+        spec.template.metadata.get_or_insert_default().labels = labels;
+        slipped
+    };
+    let said = |name: &str| {
+        format!(
+            "SelectorMatchesNothing: No pod is selected: the selector asks for app={name}, but \
+             there are pods with tier={name}. Change the selector, or the labels of the pods"
+        )
+    };
+    api.create(&service("early", Some("early")));
+    settle().await;
+    api.create(&with_tier("early"));
+    api.create(&with_tier("late"));
+    settle().await;
+    api.create(&service("late", Some("late")));
+    api.create(&service("fine", Some("fine")));
+    api.create(&deployment("fine", 2, "nginx"));
+    settle().await;
+    let events = api.events();
+    for name in ["early", "late"] {
+        assert_eq!(events.iter().filter(|event| **event == said(name)).count(), 1, "{events:#?}");
+    }
+    let mut slips = events.iter().filter(|event| event.starts_with("SelectorMatches"));
+    assert!(slips.all(|event| !event.contains("fine")), "{events:#?}");
+}
