@@ -16,8 +16,8 @@ use crate::load::{ECHO, IPERF, SINK};
 
 /// Requests under way at a time, so that the server's disk writes are shared.
 const AT_A_TIME: usize = 64;
-/// How long the server may take to answer at all.
-const START: Duration = Duration::from_secs(20);
+/// How long the server may take to answer at all, and to tell of a change.
+const LIMIT: Duration = Duration::from_secs(20);
 /// Endpoints of each Service.
 const ENDPOINTS: u32 = 4;
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
@@ -36,7 +36,7 @@ impl<'a> Api<'a> {
     /// Waits for the server, and makes the two nodes known to it.
     pub(crate) fn register_nodes(&self) {
         self.run(|client| async move {
-            let end = Instant::now() + START;
+            let end = Instant::now() + LIMIT;
             while let Err(error) = send(&client, "GET", "/readyz", None).await {
                 assert!(Instant::now() < end, "the API server does not answer: {error}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -110,14 +110,15 @@ impl<'a> Api<'a> {
             let sent = Instant::now();
             let path = format!("{SLICES}/service-{n}");
             let change = json!({"endpoints": slice(n, seed)["endpoints"]});
-            let (answer, event) =
-                tokio::join!(send(&client, "PATCH", &path, Some(change)), async move {
-                    let event = events.try_next().await;
-                    (Instant::now(), event)
-                });
+            let heard = async move {
+                let event = tokio::time::timeout(LIMIT, events.try_next()).await;
+                event.expect("an event, in time").expect("a watch").expect("an event");
+                Instant::now()
+            };
+            let patch = send(&client, "PATCH", &path, Some(change));
+            let (answer, heard) = tokio::join!(patch, heard);
             answer.expect("a changed slice");
-            event.1.expect("a watch").expect("an event");
-            (sent, event.0)
+            (sent, heard)
         })
     }
 }
@@ -140,6 +141,11 @@ pub(crate) fn address(n: u32) -> std::net::IpAddr {
     std::net::Ipv4Addr::from_bits(0x0a61_0000 + n).into()
 }
 
+/// The address of endpoint `n` of all. Pod c answers at each of them.
+pub(crate) fn endpoint(n: u32) -> std::net::IpAddr {
+    std::net::Ipv4Addr::from_bits(0x0af5_0100 + n).into()
+}
+
 fn service(n: u32) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("service-{n}")},
@@ -150,8 +156,7 @@ fn service(n: u32) -> Value {
 fn slice(n: u32, seed: u32) -> Value {
     let endpoints: Vec<Value> = (0..ENDPOINTS)
         .map(|i| {
-            // Pod c answers at all of them; its own address is one of the first.
-            let address = std::net::Ipv4Addr::from_bits(0x0af5_0100 + seed * ENDPOINTS + i);
+            let address = endpoint(seed * ENDPOINTS + i);
             json!({"addresses": [address], "nodeName": "node-2", "conditions": {"ready": true}})
         })
         .collect();
