@@ -124,6 +124,7 @@ pub(crate) struct Inputs {
     pub(crate) facts: BTreeMap<ServiceName, Facts>,
     /// What is told about this node, once it is there.
     pub(crate) own_node: Option<OwnNode>,
+    own_node_was_there: bool,
     /// Which Service each slice belongs to.
     owners: BTreeMap<SliceName, ServiceName>,
     /// The ranges of Services by the flags, for servers that have no ServiceCIDRs.
@@ -181,6 +182,7 @@ impl Inputs {
             news: News::default(),
             facts: BTreeMap::new(),
             own_node: None,
+            own_node_was_there: false,
             owners: BTreeMap::new(),
             ranges: BTreeMap::new(),
             services: Listing::default(),
@@ -196,6 +198,11 @@ impl Inputs {
         [&self.services, &self.slices, &self.nodes, &self.range_list]
             .iter()
             .all(|list| list.complete_once)
+    }
+
+    /// Is this node being taken away, or gone already? One that is not registered yet is not.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.own_node.as_ref().map_or(self.own_node_was_there, |own| own.leaving)
     }
 
     pub(crate) fn apply(&mut self, event: Event) {
@@ -299,6 +306,7 @@ impl Inputs {
         if name == self.snapshot.settings.node_name {
             let own = own.flatten().map(|own| *own);
             self.news.own_node |= own != self.own_node;
+            self.own_node_was_there |= own.is_some();
             self.own_node = own;
         }
         if self.snapshot.nodes.get(&name).map(AsRef::as_ref) == new.as_ref() {

@@ -1,10 +1,11 @@
 //! netd: Services and routes of one node, kept in its kernel.
 //!
-//! Inputs are watches of Services, `EndpointSlice`s and Nodes ([`inputs`]); decisions are
-//! `netmodel`'s; changes are made by [`executor`] through `kernel`. Runs in the network namespace
-//! of its process. What it put into the kernel stays when it stops, so that connections survive a
-//! restart; only [`clean_up`] removes it. Deliberately not here: pods, their links and addresses
-//! (the agent's), and any policy.
+//! Inputs are watches of Services, `EndpointSlice`s, Nodes and ServiceCIDRs ([`inputs`]); decisions
+//! are `netmodel`'s; changes are made by [`executor`] through `kernel`; what came of them goes to the
+//! API ([`tell`]), to metrics and health, and to whoever asks ([`Control`]). What the kernel can't
+//! do itself, [`listeners`] do. Runs in the network namespace of its process. What it put into the
+//! kernel stays when it stops, so that connections survive a restart; only [`clean_up`] removes it.
+//! Deliberately not here: pods, their links and addresses (the agent's), and any policy.
 
 mod conditions;
 mod control;
@@ -14,7 +15,6 @@ mod events;
 mod executor;
 pub mod foreign;
 mod health;
-
 mod inputs;
 mod kernel;
 mod listeners;

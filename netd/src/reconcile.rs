@@ -224,7 +224,7 @@ impl Reconciler {
     /// Sees to it that the engine in use is the wanted one, and that the Node says so.
     async fn follow_the_wish(&mut self) -> Result<(), NetdError> {
         let own = self.inputs.own_node.as_ref();
-        self.health.set_leaving(own.is_some_and(|own| own.leaving));
+        self.health.set_leaving(self.inputs.is_leaving());
         let wish = Wish::of(self.flag, own.and_then(|own| own.wanted.as_deref()));
         let stands = self.decided.as_ref().is_some_and(|(old, decision)| {
             // What was impossible may be possible by the next full look: modules can be loaded.

@@ -4,7 +4,7 @@
 //! network to everybody, so netd listens there and passes on to the node's own address at the same
 //! port, where the kernel's data plane decides everything. A [`Door`] is open as long as its
 //! frontend has backends, so that a Service without endpoints is refused here, too. Invariants:
-//! nothing but loopback is ever listened on; a port that somebody else holds is told and tried
+//! nothing but loopback is ever listened on; SCTP, which few kernels have sockets for, stays out; a port that somebody else holds is told and tried
 //! again, and the others open; connections outlive their door, as they do in the kernel.
 //!
 //! Cost: two descriptors (one of each family) and two sleeping tasks for each port, a few kilobytes
@@ -19,6 +19,7 @@ use netmodel::address::{Family, Frontend, Protocol};
 use netmodel::dataplane::Dataplane;
 use netmodel::service::{Kind, Pool};
 use netmodel::snapshot::{Node, ServiceName};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -81,6 +82,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn new() -> Self {
+        allow_many_descriptors();
         let running = CancellationToken::new();
         Self {
             open: BTreeMap::new(),
@@ -127,6 +129,15 @@ impl Relay {
                 tokio::spawn(tcp::serve(listener, door.target, slots, running))
             }
         }))
+    }
+}
+
+/// The usual limit of 1024 is there for programs that use `select`.
+fn allow_many_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "raise the limit of open files");
     }
 }
 

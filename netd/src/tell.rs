@@ -248,3 +248,6 @@ async fn annotate(client: Client, node: String, mut said: watch::Receiver<String
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

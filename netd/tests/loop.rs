@@ -12,7 +12,9 @@ mod net;
 mod telling;
 /// The network's tools call by SCTP, too; here nobody does.
 mod sctp {
-    pub(crate) fn call_here(to: std::net::SocketAddr) -> crate::net::Outcome {
+    use std::net::{IpAddr, SocketAddr};
+
+    pub(crate) fn call_here(_: Option<IpAddr>, to: SocketAddr) -> crate::net::Outcome {
         panic!("nobody calls {to} by SCTP here")
     }
 }
@@ -77,7 +79,12 @@ impl Running {
 
     /// Waits for something that is not in the kernel's tables.
     #[track_caller]
-    fn until<T>(&self, what: &str, state: impl Fn() -> String, mut get: impl FnMut() -> Option<T>) -> T {
+    fn until<T>(
+        &self,
+        what: &str,
+        state: impl Fn() -> String,
+        mut get: impl FnMut() -> Option<T>,
+    ) -> T {
         let deadline = Instant::now() + SOON;
         loop {
             if let Some(value) = get() {

@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 
+/// The schedulers that Kubernetes knows.
+const SCHEDULERS: [&str; 9] = ["rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq", "mh"];
+
 /// How netd balances, and what it listens on.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct NetdFlags {
     /// IPVS scheduler of Services that do not ask for one
-    #[arg(long, default_value = "rr", value_name = "NAME")]
+    #[arg(long, default_value = "rr", value_name = "NAME", value_parser = SCHEDULERS)]
     pub(crate) ipvs_scheduler: String,
     /// Address of the metrics page; empty: none
     #[arg(long, default_value = "127.0.0.1:10249", value_name = "IP:PORT", value_parser = metrics)]

@@ -155,7 +155,9 @@ fn what_the_own_node_says_is_news_but_changes_nothing_in_the_kernel() {
         let object = (Node::default(), Some(Box::new(own)));
         Event::Node(Change::Set(ServiceName::new("", "node-1"), object))
     };
+    assert!(!inputs.is_leaving(), "it is not registered yet");
     inputs.apply(own(None));
+    assert!(!inputs.is_leaving());
     inputs.dirty = super::Dirty::default();
     inputs.news = super::News::default();
     inputs.apply(own(None));
@@ -165,6 +167,7 @@ fn what_the_own_node_says_is_news_but_changes_nothing_in_the_kernel() {
     assert_eq!(inputs.own_node.as_ref().unwrap().wanted.as_deref(), Some("nftables"));
     inputs.apply(Event::Node(Change::Gone(ServiceName::new("", "node-1"))));
     assert_eq!(inputs.own_node, None);
+    assert!(inputs.is_leaving());
 }
 
 #[test]

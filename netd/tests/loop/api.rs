@@ -176,4 +176,3 @@ pub(crate) fn slice(service: &str, addrs: &[&str]) -> Value {
         "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": endpoints,
     })
 }
-

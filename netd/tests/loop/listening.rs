@@ -30,10 +30,14 @@ fn get(host: &Host, at: &str, path: &str) -> String {
 #[track_caller]
 fn get_until(netd: &Running, at: &str, path: &str, right: impl Fn(&str) -> bool) -> String {
     let last = std::cell::RefCell::new(String::new());
-    netd.until(&format!("{at}{path}"), || last.borrow().clone(), || {
-        *last.borrow_mut() = get(&netd.host, at, path);
-        Some(last.borrow().clone()).filter(|answer| right(answer))
-    })
+    netd.until(
+        &format!("{at}{path}"),
+        || last.borrow().clone(),
+        || {
+            *last.borrow_mut() = get(&netd.host, at, path);
+            Some(last.borrow().clone()).filter(|answer| right(answer))
+        },
+    )
 }
 
 /// A Service with a node port, of TCP and UDP.
@@ -157,18 +161,19 @@ fn a_node_port_answers_at_localhost_and_nowhere_else_because_of_it() {
     let _server = serve(&netd.host, "here", "10.244.1.1:8080".parse().unwrap());
     api.event(SERVICES, "ADDED", &with_node_port("np", "10.96.0.30", 30080));
     api.event(SLICES, "ADDED", &two_ports("np", &["10.244.1.1"]));
-    let tcp = || {
-        netd.host.run(|| {
-            let mut stream = TcpStream::connect("127.0.0.1:30080").ok()?;
+    let tcp = |at: &'static str| {
+        netd.host.run(move || {
+            let mut stream = TcpStream::connect(at).ok()?;
             stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
             stream.write_all(b"x").ok()?;
             let mut answer = [0; 64];
             let length = stream.read(&mut answer).ok()?;
-            Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+            Some(answer).filter(|text| !text.is_empty())
         })
     };
     let sockets = || netd.host.command("ss", "-Hltun");
-    let answer = netd.until("an answer by TCP", sockets, || tcp().filter(|text| !text.is_empty()));
+    let answer = netd.until("an answer by TCP", sockets, || tcp("127.0.0.1:30080"));
     assert!(answer.starts_with("here "), "{answer}");
     let udp = || {
         netd.host.run(|| {
@@ -183,8 +188,30 @@ fn a_node_port_answers_at_localhost_and_nowhere_else_because_of_it() {
     };
     let answer = netd.until("an answer by UDP", sockets, udp);
     assert!(answer.starts_with("here "), "{answer}");
+
+    let mut six = two_ports("np", &["fd00:10:244:1::1"]);
+    six["metadata"]["name"] = json!("np-six");
+    six["addressType"] = json!("IPv6");
+    let mut both = with_node_port("np", "10.96.0.30", 30080);
+    both["spec"]["clusterIPs"] = json!(["10.96.0.30", "fd00:10:96::30"]);
+    let mut dual = node("node-1", "192.168.56.70", "10.244.1.0/24");
+    dual["spec"]["podCIDRs"] = json!(["10.244.1.0/24", "fd00:10:244:1::/64"]);
+    dual["status"]["addresses"] = json!([
+        {"type": "InternalIP", "address": "192.168.56.70"},
+        {"type": "InternalIP", "address": "fd00:192:168:56::70"},
+    ]);
+    netd.host.ip("address add fd00:10:244:1::1/64 dev mini0 nodad");
+    netd.host.ip("address add fd00:192:168:56::70/64 dev up0 nodad");
+    let _six = serve(&netd.host, "six", "[fd00:10:244:1::1]:8080".parse().unwrap());
+    api.event(NODES, "MODIFIED", &dual);
+    api.event(SERVICES, "MODIFIED", &both);
+    api.event(SLICES, "ADDED", &six);
+    let answer = netd.until("an answer by IPv6", sockets, || tcp("[::1]:30080"));
+    assert!(answer.starts_with("six "), "{answer}");
+
     for line in sockets().lines().filter(|line| line.contains(":30080")) {
-        assert!(line.contains("127.0.0.1:30080"), "only loopback is listened on: {line}");
+        let loopback = line.contains("127.0.0.1:30080") || line.contains("[::1]:30080");
+        assert!(loopback, "only loopback is listened on: {line}");
     }
     let route_localnet = netd.host.command("cat", "/proc/sys/net/ipv4/conf/all/route_localnet");
     assert_eq!(route_localnet.trim(), "0");

@@ -56,9 +56,11 @@ fn a_service_that_cannot_be_honoured_says_so_until_it_can() {
     assert_eq!((&said["status"], &said["reason"]), (&json!("False"), &json!("FrontendTaken")));
     let message = said["message"].as_str().unwrap().to_owned();
     assert_eq!(message, "node-1: 203.0.113.9 port 80/tcp belongs to Service default/a");
-    let events = netd.until("the event", || written(&api), || {
-        Some(api.told_about("b")).filter(|told| !told.is_empty())
-    });
+    let events = netd.until(
+        "the event",
+        || written(&api),
+        || Some(api.told_about("b")).filter(|told| !told.is_empty()),
+    );
     assert_eq!(events[0].0, "FrontendTaken");
     netd.wait_for(SOON, "the others are served", |text| text.contains(WEB));
 
@@ -88,7 +90,11 @@ fn a_wish_for_an_engine_is_followed_or_answered() {
     let api = cluster();
     let netd = Running::start(&api);
     let says = |wanted: &'static str| {
-        netd.until(wanted, || written(&api), || stated(&api).filter(|text| text.starts_with(wanted)))
+        netd.until(
+            wanted,
+            || written(&api),
+            || stated(&api).filter(|text| text.starts_with(wanted)),
+        )
     };
     assert_eq!(says("nftables"), "nftables (as asked)");
     api.event(NODES, "MODIFIED", &wanting("ipvs"));
@@ -139,9 +145,11 @@ fn a_cluster_that_allows_nothing_but_events_is_served_all_the_same() {
     }
     let netd = Running::start(&api);
     netd.wait_for(SOON, "the lists", |text| text.contains(WEB));
-    netd.until("the event", || written(&api), || {
-        api.told_about("b").into_iter().find(|(reason, _)| reason == "FrontendTaken")
-    });
+    netd.until(
+        "the event",
+        || written(&api),
+        || api.told_about("b").into_iter().find(|(reason, _)| reason == "FrontendTaken"),
+    );
     api.event(SLICES, "MODIFIED", &slice("web", &["10.244.1.6"]));
     netd.wait_for(SOON, "a change", |text| text.contains("10.244.1.6 . 8080"));
     netd.end();
@@ -204,7 +212,9 @@ fn repairs_are_told() {
     netd.host.ip("route del 10.244.2.0/24");
     let about_route = || {
         let events = api.told_about("node-1").into_iter();
-        events.filter(|(reason, _)| reason == "DataplaneRepaired").find(|e| e.1.contains("10.244.2"))
+        events
+            .filter(|(reason, _)| reason == "DataplaneRepaired")
+            .find(|e| e.1.contains("10.244.2"))
     };
     let (_, message) = netd.until("the event", || written(&api), about_route);
     assert!(message.starts_with("changed by another hand and put back: route "), "{message}");
@@ -213,10 +223,14 @@ fn repairs_are_told() {
     assert!(status.activity.last_repair.is_some());
     assert!(status.activity.recent_repairs.iter().any(|text| text.contains("10.244.2.0/24")));
     netd.host.command("nft", "delete table inet minictl");
-    netd.until("the event about the table", || written(&api), || {
-        let mut events = api.told_about("node-1").into_iter();
-        events.find(|(_, message)| message.contains("table"))
-    });
+    netd.until(
+        "the event about the table",
+        || written(&api),
+        || {
+            let mut events = api.told_about("node-1").into_iter();
+            events.find(|(_, message)| message.contains("table"))
+        },
+    );
     netd.wait_for(SOON, "the table", |text| text.contains(WEB));
     netd.end();
 }
