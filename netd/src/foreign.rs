@@ -13,13 +13,19 @@ use netmodel::foreign::{self, Finding, NodeView, Ruleset};
 use netmodel::nft::Engine;
 use netmodel::snapshot::Snapshot;
 
+use crate::kernel::nft::Table;
 use crate::kernel::{OpError, failed, sysctl};
 
-/// Tables of ours: this one, and those of labs.
+/// Our table.
 const OWN_TABLE: &str = "minictl";
-/// Lists the tables that the older iptables has here.
-const LEGACY_TABLES: [(&str, &str); 2] =
-    [("/proc/net/ip_tables_names", ""), ("/proc/net/ip6_tables_names", "6")];
+/// How the names of labs' tables begin.
+const LAB_TABLES: &str = "minictl-lab-";
+/// Files that name the tables of the older iptables in the calling thread's network namespace, and
+/// what tells its commands of the two families apart.
+const LEGACY_TABLES: [(&str, &str); 2] = [
+    ("/proc/thread-self/net/ip_tables_names", ""),
+    ("/proc/thread-self/net/ip6_tables_names", "6"),
+];
 
 /// What keeps packets of the cluster from passing this node.
 ///
@@ -62,12 +68,12 @@ fn uplink(addresses: &[std::net::IpAddr]) -> Option<String> {
 /// All rules that are not ours.
 fn ruleset() -> Result<Ruleset, OpError> {
     let mut ruleset = Ruleset::default();
-    let tables = run("nft", &["list", "tables"], "")?;
-    let foreign: Vec<String> = tables.lines().filter_map(foreign_table).collect();
-    if !foreign.is_empty() {
-        // Each table by itself: ours has as many elements as there are endpoints.
-        let commands = foreign.join("\n");
-        ruleset.read(&run("nft", &["-a", "-s", "-f", "-"], &commands)?);
+    // Never all of them: ours has as many elements as there are endpoints, and rules that nft 1.0
+    // cannot put into words.
+    for table in Table::open()?.tables()?.iter().filter(|table| is_foreign(table)) {
+        let mut list = vec!["-a", "-s", "list", "table"];
+        list.extend(table.split_whitespace());
+        ruleset.read(&run("nft", &list, "")?);
     }
     for (list, six) in LEGACY_TABLES {
         // Only where the older iptables is in use at all is there such a file.
@@ -80,12 +86,10 @@ fn ruleset() -> Result<Ruleset, OpError> {
     Ok(ruleset)
 }
 
-/// The command that lists a table, unless it is ours.
-fn foreign_table(line: &str) -> Option<String> {
-    let table = line.strip_prefix("table ")?;
-    let name = table.split_whitespace().nth(1)?;
-    let ours = name == OWN_TABLE || name.starts_with("minictl-");
-    (!ours).then(|| format!("list table {table}"))
+/// `FAMILY NAME` is not ours.
+fn is_foreign(table: &str) -> bool {
+    let name = table.split_once(' ').map_or(table, |(_, name)| name);
+    name != OWN_TABLE && !name.starts_with(LAB_TABLES)
 }
 
 fn run(program: &str, args: &[&str], input: &str) -> Result<String, OpError> {

@@ -167,6 +167,29 @@ impl Table {
         Ok(found)
     }
 
+    /// Every table that has chains, ours and others', as nft names it: `inet filter`.
+    pub(crate) fn tables(&mut self) -> Result<Vec<String>, OpError> {
+        let chains = self
+            .netlink
+            .request(GET_CHAIN, DUMP, |w| header(w, 0, 0))
+            .map_err(failed("list chains"))?;
+        let table = |message: &Message| {
+            let family = match message.body.first()? {
+                1 => "inet",
+                2 => "ip",
+                7 => "bridge",
+                10 => "ip6",
+                // No packet of ours goes by what is left.
+                _ => return None,
+            };
+            Some(format!("{family} {}", named(message, 1)?))
+        };
+        let mut found: Vec<String> = chains.iter().filter_map(table).collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
     /// Deletes the table.
     pub(crate) fn delete(&mut self) -> Result<(), OpError> {
         if !self.exists()? {
