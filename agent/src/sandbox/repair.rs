@@ -134,7 +134,8 @@ fn tell(repairs: &[Repair], bridge: &str, pods: &BTreeMap<String, Wired>) -> Str
 /// Mends whatever is damaged, until the future is dropped.
 pub(crate) async fn keep(network: NodeNetwork, monitor: Option<Monitor>, recorder: Recorder) {
     let mut monitor = monitor;
-    let mut pause = RESYNC;
+    // At once: damage may have been done while no agent ran.
+    let mut pause = Duration::ZERO;
     loop {
         // Both arms are cancel-safe.
         tokio::select! {

@@ -3,6 +3,7 @@
 //! Owns: the URLs of a Service's node ports (pure). Unlike minikube there is no tunnel to hold open:
 //! the nodes' addresses are reachable, so the command prints and ends.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -39,10 +40,12 @@ impl ServiceUrl {
     pub(crate) async fn run(&self, ctx: &mut Context<'_>) -> Result<(), Error> {
         let services = self.services(ctx).await?;
         let nodes = ctx.list(&Call::get("/api/v1/nodes")).await?;
-        let Some(address) = nodes.iter().find_map(internal_address) else {
-            return Err(Error::refused("no node has an address yet"));
-        };
         for service in services {
+            let six = text(&service, "/spec/ipFamilies/0") == "IPv6";
+            let Some(address) = nodes.iter().find_map(|node| internal_address(node, six)) else {
+                let family = if six { "IPv6" } else { "IPv4" };
+                return Err(Error::refused(format!("no node has an {family} address yet")));
+            };
             let urls = self.urls(&service, address);
             if urls.is_empty() {
                 let (namespace, name) =
@@ -80,25 +83,35 @@ impl ServiceUrl {
         Ok(vec![found.ok_or_else(missing)?])
     }
 
-    fn urls(&self, service: &Value, address: &str) -> Vec<String> {
+    fn urls(&self, service: &Value, address: IpAddr) -> Vec<String> {
         let ports = service.pointer("/spec/ports").and_then(Value::as_array);
         let ports = ports.into_iter().flatten();
         ports
             .filter_map(|port| port.get("nodePort").and_then(Value::as_i64))
             .filter(|port| *port > 0)
             .map(|port| {
-                let url =
-                    self.format.replace("{{.IP}}", address).replace("{{.Port}}", &port.to_string());
+                let url = self.format.replace("{{.IP}}", &host(address));
+                let url = url.replace("{{.Port}}", &port.to_string());
                 if self.https { url.replacen("http://", "https://", 1) } else { url }
             })
             .collect()
     }
 }
 
-fn internal_address(node: &Value) -> Option<&str> {
+/// A node's address of a family.
+fn internal_address(node: &Value, six: bool) -> Option<IpAddr> {
     let addresses = node.pointer("/status/addresses").and_then(Value::as_array)?;
-    let found = addresses.iter().find(|a| text(a, "/type") == "InternalIP")?;
-    found.get("address").and_then(Value::as_str)
+    let internal = addresses.iter().filter(|a| text(a, "/type") == "InternalIP");
+    let mut parsed = internal.filter_map(|a| text(a, "/address").parse().ok());
+    parsed.find(|address: &IpAddr| address.is_ipv6() == six)
+}
+
+/// An address as URLs have it.
+fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
 }
 
 #[cfg(test)]
@@ -120,15 +133,21 @@ mod tests {
         let service = json!({"spec": {"ports": [
             {"port": 80, "nodePort": 30080}, {"port": 81}, {"port": 82, "nodePort": 30082}]}});
         assert_eq!(
-            flags.urls(&service, "192.168.56.70"),
+            flags.urls(&service, "192.168.56.70".parse().unwrap()),
             ["https://192.168.56.70:30080", "https://192.168.56.70:30082"]
+        );
+        assert_eq!(
+            flags.urls(&service, "fd00::70".parse().unwrap()),
+            ["https://[fd00::70]:30080", "https://[fd00::70]:30082"]
         );
     }
 
     #[test]
-    fn a_node_s_address_is_its_internal_one() {
+    fn a_node_s_address_is_its_internal_one_of_the_service_s_family() {
         let node = json!({"status": {"addresses": [
-            {"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.1"}]}});
-        assert_eq!(internal_address(&node), Some("10.0.0.1"));
+            {"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.1"},
+            {"type": "InternalIP", "address": "fd00::1"}]}});
+        assert_eq!(internal_address(&node, false), Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(internal_address(&node, true), Some("fd00::1".parse().unwrap()));
     }
 }
