@@ -41,14 +41,12 @@ pub(crate) fn service(object: &core::Service) -> (Option<Service>, Facts) {
 
 fn facts(object: &core::Service) -> Facts {
     let metadata = &object.metadata;
-    let conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let complaint = conditions
-        .filter(|c| c.type_ == PROGRAMMED && c.status == "False")
-        .map(|c| c.message.as_str().into());
+    let mut conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let complaint = conditions.find(|c| c.type_ == PROGRAMMED && c.status == "False");
     Facts {
         uid: metadata.uid.as_deref().unwrap_or_default().into(),
         resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
-        complaint: complaint.last(),
+        complaint: complaint.map(|c| c.message.as_str().into()),
         health_check_port: health_check_port(object),
     }
 }

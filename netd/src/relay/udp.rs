@@ -37,7 +37,7 @@ pub(super) async fn serve(socket: UdpSocket, target: SocketAddr, slots: Arc<Sema
             return;
         }
         drain(&socket, |client, datagram| {
-            if !sessions.get(&client).is_some_and(|session| !session.answering.is_finished()) {
+            if sessions.get(&client).is_none_or(|session| session.answering.is_finished()) {
                 sessions.retain(|_, session| !session.answering.is_finished());
                 let Ok(slot) = slots.clone().try_acquire_owned() else { return };
                 let Ok(session) = open(&socket, client, target, slot) else { return };

@@ -15,13 +15,22 @@ use netmodel::snapshot::{Node as ModelNode, Service as ModelService, Settings};
 use super::*;
 use crate::inputs::{Change, Event};
 
-/// What was sent, and how many answers from now are failures.
 #[derive(Clone, Default)]
-struct Script(Arc<Mutex<(Vec<(String, Value)>, u32, StatusCode)>>);
+struct Script(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// Paths and bodies, as they came.
+    sent: Vec<(String, Value)>,
+    /// So many answers from now are failures …
+    failures: u32,
+    /// … with this code.
+    code: StatusCode,
+}
 
 impl Script {
     fn failing(times: u32, code: StatusCode) -> Self {
-        Self(Arc::new(Mutex::new((Vec::new(), times, code))))
+        Self(Arc::new(Mutex::new(State { sent: Vec::new(), failures: times, code })))
     }
 
     fn client(&self) -> Client {
@@ -37,11 +46,11 @@ impl Script {
         let path = request.uri().path().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let mut state = self.0.lock().unwrap();
-        state.0.push((path, serde_json::from_slice(&body).unwrap()));
-        let (code, answer) = match state.1.checked_sub(1) {
+        state.sent.push((path, serde_json::from_slice(&body).unwrap()));
+        let (code, answer) = match state.failures.checked_sub(1) {
             Some(left) => {
-                state.1 = left;
-                let code = state.2;
+                state.failures = left;
+                let code = state.code;
                 (code, json!({"kind": "Status", "code": code.as_u16(), "message": "not now"}))
             }
             None => (StatusCode::OK, json!({"metadata": {"name": "x"}})),
@@ -53,7 +62,7 @@ impl Script {
 
     fn sent(&self, end: &str) -> Vec<Value> {
         let state = self.0.lock().unwrap();
-        let matching = state.0.iter().filter(|(path, _)| path.ends_with(end));
+        let matching = state.sent.iter().filter(|(path, _)| path.ends_with(end));
         matching.map(|(_, body)| body.clone()).collect()
     }
 }
