@@ -1,8 +1,10 @@
 //! ServiceCIDRs and IPAddresses: what is taken can be seen, and what can be seen is taken.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, message};
+use crate::harness::{Cluster, ask, message};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
@@ -245,4 +247,60 @@ async fn a_second_family_may_be_added_at_a_later_start() {
     let (code, grown) = cluster.merge(&format!("{SERVICES}/old"), require).await;
     assert_eq!((code, &grown["spec"]["clusterIP"]), (200, &old["spec"]["clusterIP"]), "{grown}");
     assert_eq!(grown["spec"]["clusterIPs"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn whatever_happens_at_once_services_and_addresses_agree() {
+    let cluster = Cluster::start().await;
+    // Few addresses, so that the Services are in each other's way.
+    let small = range("small", json!(["172.30.0.0/28", "fd00:30::/124"]));
+    assert_eq!(cluster.post(RANGES, small).await.0, 201);
+    let client = cluster.client().await;
+    let lives = (0..24).map(|i| {
+        let client = client.clone();
+        async move {
+            let json = "application/json";
+            let merge = "application/merge-patch+json";
+            let path = format!("{SERVICES}/s{i}");
+            let asked = json!({ "clusterIP": format!("172.30.0.{}", 1 + i % 14) });
+            let made = service(&format!("s{i}"), asked).to_string();
+            let (code, _) = ask(&client, "POST", SERVICES, json, &made).await;
+            if code != 201 {
+                assert_eq!(code, 422, "somebody was faster");
+                let any = service(&format!("s{i}"), json!({})).to_string();
+                assert_eq!(ask(&client, "POST", SERVICES, json, &any).await.0, 201);
+            }
+            for policy in ["RequireDualStack", "SingleStack", "PreferDualStack"] {
+                let change = json!({ "spec": { "ipFamilyPolicy": policy } }).to_string();
+                let (code, changed) = ask(&client, "PATCH", &path, merge, &change).await;
+                assert_eq!(code, 200, "{changed}");
+            }
+            if i % 3 == 0 {
+                assert_eq!(ask(&client, "DELETE", &path, json, "{}").await.0, 200);
+            }
+        }
+    });
+    // A range goes away meanwhile; what it has given stays given.
+    let path = format!("{RANGES}/small");
+    let leaving = cluster.delete(&path, json!({}));
+    let (_, (code, _)) = futures::join!(futures::future::join_all(lives), leaving);
+    assert_eq!(code, 200);
+
+    let (_, list) = cluster.get(SERVICES).await;
+    let mut held = BTreeMap::new();
+    for service in list["items"].as_array().unwrap() {
+        for address in service["spec"]["clusterIPs"].as_array().unwrap() {
+            let name = service["metadata"]["name"].as_str().unwrap().to_owned();
+            let before = held.insert(address.as_str().unwrap().to_owned(), name);
+            assert_eq!(before, None, "{address} is held twice");
+        }
+    }
+    let (_, list) = cluster.get(ADDRESSES).await;
+    let objects = list["items"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let taken: BTreeMap<String, String> = objects
+        .map(|o| (text(&o["metadata"]["name"]), text(&o["spec"]["parentRef"]["name"])))
+        .collect();
+    assert_eq!(held, taken);
+    assert_eq!(held.len(), 2 * 16 + 1, "those that are left, and the API server's");
 }

@@ -1,6 +1,7 @@
 //! Families of Services in clusters of one and of two: what is filled in, and what is refused.
 
 use k8s_openapi::api::core::v1::Service;
+use proptest::prelude::{Strategy as _, any, prop, prop_assert_eq, proptest};
 use serde_json::{Value, json};
 
 use crate::families::Family;
@@ -292,4 +293,69 @@ fn a_headless_service_may_change_its_families() {
         json!({"clusterIP": "None", "ipFamilies": ["IPv6"], "ipFamilyPolicy": "SingleStack"});
     let found = outcome(&mut service(spec), Some(&old), DUAL);
     assert_eq!(found, json!(["SingleStack", ["IPv6"], ["None"]]));
+}
+
+fn any_spec() -> impl proptest::strategy::Strategy<Value = Value> {
+    let policies = ["SingleStack", "PreferDualStack", "RequireDualStack", ""];
+    let families: [&[&str]; 5] = [&[], &["IPv4"], &["IPv6"], &["IPv4", "IPv6"], &["IPv6", "IPv4"]];
+    let addresses: [&[&str]; 6] = [&[], &["None"], &[A4], &[A6], &[A4, A6], &[A6, A4]];
+    (
+        prop::sample::select(policies.to_vec()),
+        prop::sample::select(families.to_vec()),
+        prop::sample::select(addresses.to_vec()),
+        any::<bool>(),
+    )
+        .prop_map(|(policy, families, addresses, selects)| {
+            let mut spec = json!({ "ipFamilies": families, "clusterIPs": addresses });
+            spec["clusterIP"] = json!(addresses.first());
+            spec["selector"] = if selects { json!({ "app": "web" }) } else { json!({}) };
+            if !policy.is_empty() {
+                spec["ipFamilyPolicy"] = json!(policy);
+            }
+            spec
+        })
+}
+
+/// Gives the addresses that an allocator would have drawn.
+fn allocated(mut service: Service) -> Service {
+    if !crate::service::is_headless(&service) {
+        let spec = service.spec.as_mut().expect("a spec");
+        let families = spec.ip_families.iter().flatten();
+        let drawn: Vec<String> =
+            families.map(|f| if f == "IPv4" { A4 } else { A6 }.to_owned()).collect();
+        spec.cluster_ip = drawn.first().cloned();
+        spec.cluster_ips = Some(drawn);
+    }
+    service
+}
+
+fn accepted(outcome: &Value) -> bool {
+    outcome[0].as_str().is_some_and(|policy| policy.ends_with("Stack"))
+}
+
+fn count(service: &Service) -> usize {
+    service.spec.as_ref().map_or(0, |spec| spec.ip_families.iter().flatten().count())
+}
+
+proptest! {
+    /// What is stored is stable: written back it stays as it is, and its manifest, put once more,
+    /// adds and removes nothing.
+    #[test]
+    fn a_service_that_is_written_back_keeps_its_families(spec in any_spec(), cluster in 0..4_usize) {
+        let cluster = [V4, V6, DUAL, SIX_FIRST][cluster];
+        let mut new = service(spec.clone());
+        if !accepted(&outcome(&mut new, None, cluster)) {
+            // Refused: nothing is stored.
+            return Ok(());
+        }
+        let stored = allocated(new);
+        let mut again = stored.clone();
+        let after = outcome(&mut again, Some(&stored), cluster);
+        prop_assert_eq!(&again.spec, &stored.spec, "{} in {:?}: {}", spec, cluster, after);
+        let mut manifest = service(spec.clone());
+        // One address of two in a manifest may be refused: that is how one would give up the other.
+        if accepted(&outcome(&mut manifest, Some(&stored), cluster)) {
+            prop_assert_eq!(count(&manifest), count(&stored), "{} in {:?}", spec, cluster);
+        }
+    }
 }
