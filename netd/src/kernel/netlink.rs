@@ -25,6 +25,10 @@ pub(crate) const CREATE: u16 = 0x400;
 /// Put it after what is there.
 pub(crate) const APPEND: u16 = 0x800;
 
+/// Room for what one receive gives. The kernel fills as much of it as it can (32 KiB) with one part
+/// of a dump, and for each part of a set's dump it walks the set from its beginning.
+const RECEIVE: usize = 0x2_0000;
+
 const REQUEST: u16 = 0x1;
 const HEADER: usize = 16;
 const TYPE_ERROR: u16 = 2;
@@ -201,6 +205,8 @@ pub(crate) struct Connection {
     socket: Socket,
     sequence: u32,
     port: u32,
+    /// What was received last.
+    received: Vec<u8>,
 }
 
 impl Connection {
@@ -210,7 +216,7 @@ impl Connection {
         socket.connect(&SocketAddr::new(0, 0))?;
         // Only makes messages clearer; old kernels do without.
         let _ = socket.set_ext_ack(true);
-        Ok(Self { socket, sequence: 1, port })
+        Ok(Self { socket, sequence: 1, port, received: Vec::with_capacity(RECEIVE) })
     }
 
     /// The port by which notifications name this connection.
@@ -280,7 +286,7 @@ impl Connection {
         let mut results = Vec::new();
         let count = (sequences.end() - sequences.start() + 1) as usize;
         while results.len() < count {
-            for message in messages(&self.receive()?) {
+            for message in self.receive()? {
                 if message.kind == TYPE_ERROR && sequences.contains(&message.sequence) {
                     results.push(refusal(&message).map_or(Ok(()), Err));
                 }
@@ -289,11 +295,12 @@ impl Connection {
         Ok(results)
     }
 
-    fn receive(&self) -> io::Result<Vec<u8>> {
+    fn receive(&mut self) -> io::Result<Vec<Message>> {
         loop {
-            match self.socket.recv_from_full() {
+            self.received.clear();
+            match self.socket.recv(&mut self.received, 0) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                received => return received.map(|(bytes, _)| bytes),
+                received => return received.map(|_| messages(&self.received)),
             }
         }
     }
@@ -307,7 +314,7 @@ impl Connection {
     ) -> io::Result<()> {
         let mut failure = None;
         while acknowledgements > 0 {
-            for message in messages(&self.receive()?) {
+            for message in self.receive()? {
                 if !sequences.contains(&message.sequence) {
                     continue;
                 }
