@@ -207,8 +207,8 @@ impl Network {
     }
 
     /// Makes a link to hold virtual addresses: a dummy, or where the kernel has none, a bridge
-    /// without ports. It stays down: its addresses are the node's own all the same, and nothing
-    /// answers for them on any wire.
+    /// without ports. It stays down: its addresses are the node's own all the same, and no packet
+    /// ever leaves by it.
     pub(crate) fn ensure_address_link(&mut self, name: &str) -> Result<(), OpError> {
         if link_index(name).is_ok() {
             return Ok(());
