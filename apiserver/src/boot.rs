@@ -45,10 +45,10 @@ pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
         ensure(api, "Namespace", "namespaces", "", None, json!({ "metadata": { "name": name } }))
     });
     // Together they share one sync of the disk.
-    for made in futures::future::join_all(namespaces).await {
-        made?;
-    }
-    make_service_cidr(api).await?;
+    let namespaces = futures::future::join_all(namespaces);
+    let (namespaces, ranges) = futures::join!(namespaces, make_service_cidr(api));
+    namespaces.into_iter().collect::<Result<Vec<()>, _>>()?;
+    ranges?;
     take_missing_addresses(api).await?;
     ensure(api, "Service", "services", "", Some("default"), service(api)).await?;
     let address = api.advertise.ip();
