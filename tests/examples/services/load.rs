@@ -99,9 +99,13 @@ pub(crate) fn throughput(to: SocketAddr, time: Duration) -> f64 {
 pub(crate) fn by_iperf(to: SocketAddr) -> f64 {
     let (address, port) = (to.ip().to_string(), to.port().to_string());
     let args = ["-c", &address, "-p", &port, "-t", "1", "-J"];
-    let report = e2e::run("iperf3", &args).json();
-    let bits = report["end"]["sum_sent"]["bits_per_second"].as_f64();
-    bits.unwrap_or_else(|| panic!("{report}")) / 1e9
+    // Its server needs a moment to be ready for the next one.
+    e2e::wait_for("a run of iperf3", PATIENCE, || {
+        let answer = e2e::run("iperf3", &args);
+        let report: serde_json::Value = serde_json::from_str(&answer.out).unwrap_or_default();
+        let bits = report["end"]["sum_sent"]["bits_per_second"].as_f64();
+        bits.map(|bits| bits / 1e9).ok_or_else(|| answer.to_string())
+    })
 }
 
 /// Pairs of runs, in turns.
