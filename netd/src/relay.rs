@@ -53,21 +53,19 @@ impl Door {
 /// The doors that a data plane asks for, and whose they are.
 pub(crate) fn wanted(plane: &Dataplane, node: Option<&Node>) -> BTreeMap<Door, ServiceName> {
     let addresses = node.map_or(&[][..], |node| &node.addresses);
-    let own = Family::ALL.map(|family| addresses.iter().find(|a| Family::of(**a) == family));
-    let leads_somewhere = |frontend: &Frontend| own.contains(&Some(&frontend.addr));
-    let doors = plane.iter().filter(|(frontend, service)| {
-        service.kind == Kind::NodePort
-            && frontend.protocol != Protocol::Sctp
-            && matches!(service.pool, Pool::Backends(_))
-            && leads_somewhere(frontend)
-    });
-    doors
-        .map(|(frontend, service)| {
-            let target = SocketAddr::new(frontend.addr, frontend.port);
-            let door = Door { protocol: frontend.protocol, target };
-            (door, service.owner.service.clone())
-        })
-        .collect()
+    let first = |family| addresses.iter().find(|addr| Family::of(**addr) == family);
+    let frontends = Family::ALL.into_iter().filter_map(first).flat_map(|a| plane.frontends_at(*a));
+    frontends.filter_map(|frontend| door(plane, frontend)).collect()
+}
+
+fn door(plane: &Dataplane, frontend: Frontend) -> Option<(Door, ServiceName)> {
+    let service = plane.get(&frontend)?;
+    let leads_somewhere = service.kind == Kind::NodePort
+        && frontend.protocol != Protocol::Sctp
+        && matches!(service.pool, Pool::Backends(_));
+    let target = SocketAddr::new(frontend.addr, frontend.port);
+    let door = Door { protocol: frontend.protocol, target };
+    leads_somewhere.then(|| (door, service.owner.service.clone()))
 }
 
 /// The open doors.

@@ -40,6 +40,11 @@ impl Running {
     }
 
     fn start_with(api: &Api, change: impl FnOnce(&mut netd::Config)) -> Self {
+        Self::start_on(Self::node(), api, change)
+    }
+
+    /// A node's links and addresses.
+    fn node() -> Host {
         let host = Host::new();
         host.ip("link add mini0 type bridge");
         host.ip("address add 10.244.1.1/24 dev mini0");
@@ -47,6 +52,10 @@ impl Running {
         host.ip("link add up0 type bridge");
         host.ip("address add 192.168.56.70/24 dev up0");
         host.ip("link set up0 up");
+        host
+    }
+
+    fn start_on(host: Host, api: &Api, change: impl FnOnce(&mut netd::Config)) -> Self {
         let stop = CancellationToken::new();
         let (tell, ended) = std::sync::mpsc::channel();
         let mut config = netd::Config {

@@ -77,7 +77,8 @@ fn metrics_and_health_are_where_kube_proxy_has_them() {
     });
     for line in [
         "HTTP/1.1 200 OK",
-        "kubeproxy_sync_full_proxy_rules_duration_seconds_count 1",
+        "kubeproxy_sync_full_proxy_rules_duration_seconds_count",
+        "minictl_netd_failures_total 0",
         "kubeproxy_sync_proxy_rules_service_changes_total",
         "minictl_netd_engine{engine=\"nftables\"} 1",
         "process_resident_memory_bytes",

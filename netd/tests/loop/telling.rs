@@ -236,6 +236,29 @@ fn repairs_are_told() {
 }
 
 #[test]
+fn a_firewall_of_others_is_told_with_the_way_out_and_left_alone() {
+    if !net::root() {
+        return;
+    }
+    let api = cluster();
+    let host = Running::node();
+    host.command("nft", "add table inet strict");
+    let chain = "add chain inet strict pass { type filter hook forward priority 0; policy drop; }";
+    host.command("nft", chain);
+    let before = host.command("nft", "list table inet strict");
+    let netd = Running::start_on(host, &api, |_| ());
+    let (_, message) = netd.until(
+        "the event",
+        || written(&api),
+        || api.told_about("node-1").into_iter().find(|(reason, _)| reason == "ForeignFirewall"),
+    );
+    assert!(message.contains("strict") && message.contains("let it pass by: "), "{message}");
+    assert!(!netd.status().firewalls.is_empty());
+    assert_eq!(netd.host.command("nft", "list table inet strict"), before);
+    netd.end();
+}
+
+#[test]
 fn a_question_before_the_cluster_is_known_gets_an_answer() {
     if !net::root() {
         return;
