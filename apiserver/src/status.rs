@@ -64,8 +64,9 @@ pub(crate) enum ApiError {
     Conflict { resource: ResourceName, name: String, reason: String },
     #[error("{} {name:?} is invalid: {}", .resource.qualified_kind(), aggregate(.errors))]
     Invalid { resource: ResourceName, name: String, errors: FieldErrors },
-    /// One field is to blame, and there is more to say about it than upstream's message does.
-    #[error("{} {name:?} is invalid: {error}", .resource.qualified_kind())]
+    /// One field is to blame, and there is more to say about it than upstream does: in the message,
+    /// which is all that clients show for a file, and as a cause.
+    #[error("{} {name:?} is invalid: {error} ({note})", .resource.qualified_kind())]
     Explained { resource: ResourceName, name: String, error: Box<FieldError>, note: String },
     /// `ListOptions`, `DeleteOptions`, … that contradict themselves.
     #[error("{kind}.meta.k8s.io \"\" is invalid: {}", aggregate(.errors))]

@@ -104,7 +104,10 @@ spec:
   type: NodePort
   ports: [{port: 80, nodePort: 30008}]
 ",
-        says: &["spec.ports[0].nodePort: Invalid value: 30008: provided port is already allocated"],
+        says: &[
+            "spec.ports[0].nodePort: Invalid value: 30008: provided port is already allocated",
+            "port 30008 is held by the Service default/",
+        ],
     },
     Mistake {
         what: "a port out of range",
