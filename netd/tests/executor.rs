@@ -223,7 +223,7 @@ fn an_inspection_tells_what_is_there_what_is_missing_and_what_is_foreign() {
         assert_eq!(seen.differences[1].how, How::Missing);
         // Some of the rules have no words in nft's language; it must be able to show them anyway.
         let shown = run("nft", "list table inet minictl");
-        assert!(shown.contains("chain pick6-2-sticky") && shown.contains("set kept6"), "{shown}");
+        assert!(shown.contains("delete @affinity6") && shown.contains("!= @kept6"), "{shown}");
         let row = seen.rows.iter().find(|r| r.owner.to_string() == "default/sticky").unwrap();
         assert_eq!(
             (row.frontend.to_string(), row.affinity_seconds),

@@ -41,8 +41,8 @@ impl Lost {
 }
 
 impl Executor {
-    /// Forgets what is stale. No packet depends on affinities being forgotten: what may be kept is
-    /// in the table itself, and this only makes room for the next memory.
+    /// Forgets what is stale. Until an affinity is forgotten, the table itself drops what it leads
+    /// to.
     pub(super) fn forget(&mut self, lost: &Lost, report: &mut Report) {
         if !lost.udp.is_empty() {
             self.forget_flows(&lost.udp, report);

@@ -100,20 +100,15 @@ fn declaration(out: &mut String, container: Container, family: Family) {
     writeln!(out, "\t{text}").expect(INFALLIBLE);
 }
 
-/// nft 1.0.6 has no words for the rules that remember clients: they must be added as netlink. (What
-/// it reads of the chain that recalls them does no harm until then: nobody is remembered yet.)
+/// nft 1.0.6 has no words for the rules that remember clients: they must be added as netlink.
 #[must_use]
 pub fn needs_netlink(name: ChainName) -> bool {
-    match name {
-        ChainName::Learn | ChainName::Remember(_) => true,
-        ChainName::Pick(picker) => picker.sticky,
-        ChainName::Served | ChainName::Refuse => false,
-    }
+    matches!(name, ChainName::Learn | ChainName::Remember(_))
 }
 
 fn picker(out: &mut String, name: ChainName) {
     writeln!(out, "\tchain {name} {{").expect(INFALLIBLE);
-    if !matches!(name, ChainName::Learn | ChainName::Remember(_)) {
+    if !needs_netlink(name) {
         for rule in chain_rules(name) {
             writeln!(out, "\t\t{}", self::rule(&rule)).expect(INFALLIBLE);
         }
@@ -160,6 +155,7 @@ fn names_address(rule: &Rule) -> bool {
         | Test::Destination(..)
         | Test::NotAdmitted
         | Test::CalledItself
+        | Test::NotKept
         | Test::RedirectTo(_) => true,
         Test::Opens | Test::Marked | Test::Through(_) | Test::Translated | Test::Tcp => false,
     });
@@ -168,6 +164,7 @@ fn names_address(rule: &Rule) -> bool {
         | Action::Translate(..)
         | Action::Recall
         | Action::LookupCalled
+        | Action::Forget
         | Action::Remember(_) => true,
         Action::Mark
         | Action::Masquerade
@@ -207,6 +204,10 @@ fn test(test: &Test, family: Family) -> String {
             format!("{ip} saddr . {ip} daddr @{}", Container::Hairpin.name(family))
         }
         Test::Translated => "ct status dnat".to_owned(),
+        Test::NotKept => {
+            let kept = Container::Kept.name(family);
+            format!("{} . {ip} daddr . th dport != @{kept}", called(family))
+        }
         Test::Tcp => "meta l4proto tcp".to_owned(),
         Test::RedirectTo(link) => format!("oifname \"{link}\" icmpv6 type nd-redirect"),
     }
@@ -247,6 +248,11 @@ fn action(action: &Action, family: Family) -> String {
         Action::LookupCalled => {
             let map = Container::Sticky.name(family);
             format!("{} vmap @{map}", called(family))
+        }
+        Action::Forget => {
+            let (map, called) = (Container::Affinity.name(family), called(family));
+            let backend = format!("{ip} daddr . th dport");
+            format!("delete @{map} {{ {ip} saddr . {called} : {backend} }}")
         }
         Action::Remember(seconds) => {
             let (map, called) = (Container::Affinity.name(family), called(family));

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataplane::Dataplane;
-use crate::nft::{ChainName, Op};
 use crate::nft::elements::{Item, Key, Value};
 use crate::nft::render::{TABLE, element};
+use crate::nft::{ChainName, Op};
 use crate::repair::{Object, Repair};
 use crate::service::Owner;
 

@@ -37,7 +37,16 @@ pub fn chain_rules(name: ChainName) -> Vec<Rule> {
             rules
         }
         ChainName::Learn => both_families(Action::LookupCalled),
-        ChainName::Remember(seconds) => both_families(Action::Remember(seconds)),
+        ChainName::Remember(seconds) => Family::ALL
+            .into_iter()
+            .flat_map(|family| {
+                [
+                    rule(Some(family), vec![Test::NotKept], Action::Forget),
+                    rule(Some(family), vec![Test::NotKept], Action::Drop),
+                    rule(Some(family), vec![], Action::Remember(seconds)),
+                ]
+            })
+            .collect(),
         ChainName::Served => vec![rule(None, vec![], Action::Mark)],
         ChainName::Refuse => vec![
             rule(None, vec![Test::Tcp], Action::Reset),

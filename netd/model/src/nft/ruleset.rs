@@ -150,7 +150,9 @@ pub enum ChainName {
     Pick(Picker),
     /// Sees what was picked for whom, and finds out whether that is to be remembered.
     Learn,
-    /// Remembers it for so many seconds after the client's last connection.
+    /// Remembers it for so many seconds after the client's last connection. A memory of a backend
+    /// that went is void from that moment: what it leads to is dropped, and the client, which
+    /// tries again, is given another.
     Remember(u32),
     /// Marks the connection as ours and leaves translation to IPVS.
     Served,
@@ -285,6 +287,9 @@ pub enum Test {
     CalledItself,
     /// Its destination was translated.
     Translated,
+    /// It was translated to what no client of the called frontend may keep ([`Container::Kept`]): a
+    /// memory that outlived its backend.
+    NotKept,
     /// It is TCP.
     Tcp,
     /// It tells a host behind this link to use another router.
@@ -300,13 +305,14 @@ pub enum Action {
     Mark,
     /// Translate the destination to a random one of so many slots of a map.
     Translate(Container, u32),
-    /// Translate to the backend that is remembered for the client, if one is and it may still be
-    /// kept ([`Container::Kept`]): so a memory is void from the moment its backend goes.
+    /// Translate to the backend that is remembered for the client, if one is.
     Recall,
     /// Look up, in [`Container::Sticky`], the frontend that the client called before translation.
     LookupCalled,
     /// Remember for so many seconds where the client's call was translated to.
     Remember(u32),
+    /// Forget what is remembered for the client.
+    Forget,
     /// Translate the source to an address of this node.
     Masquerade,
     /// Go on in another chain, and don't come back.

@@ -178,6 +178,10 @@ impl<'a> Traveller<'a> {
                 let Backend { addr, port } = self.destination;
                 (addr, port) != (self.packet.to.addr, self.packet.to.port)
             }
+            Test::NotKept => {
+                let pair = Item::Pair(self.packet.to, self.destination);
+                !elements.contains(Container::Kept, pair)
+            }
             Test::Tcp => self.packet.to.protocol == Protocol::Tcp,
         }
     }
@@ -207,6 +211,10 @@ impl<'a> Traveller<'a> {
             Action::Remember(_) => {
                 self.note(place, text);
                 Flow::Done
+            }
+            Action::Forget => {
+                self.note(place, text);
+                Flow::Continue
             }
             Action::Mark => {
                 self.marked = true;
@@ -238,6 +246,7 @@ impl<'a> Traveller<'a> {
         }
     }
 
+    /// A memory that is void counts as none: netd forgets it in the same look that makes it so.
     fn recall(&mut self, place: &str, text: &str) -> Flow {
         let kept = self.packet.remembers.filter(|backend| {
             let pair = Item::Pair(self.frontend(), *backend);

@@ -33,6 +33,9 @@ const REJECT_UNREACHABLE: u32 = 2;
 const REJECT_RESET: u32 = 1;
 const CODE_PORT_UNREACHABLE: u8 = 1;
 const UPDATE: u32 = 1;
+const DELETE: u32 = 2;
+const INVERTED: u32 = 1;
+const VERDICT_DROP: i32 = 0;
 const PROTOCOL_TCP: u8 = 6;
 
 /// Writes the expressions of a rule of a chain that others go to.
@@ -45,6 +48,7 @@ pub(super) fn write_rule(writer: &mut Writer, rule: &Rule) {
                 meta_load(writer, META_L4PROTO, FIRST);
                 equals(writer, FIRST, &[PROTOCOL_TCP]);
             }
+            Test::NotKept => not_kept(writer, family),
             _ => unreachable!("chains that others go to test nothing else"),
         }
     }
@@ -57,7 +61,10 @@ pub(super) fn write_rule(writer: &mut Writer, rule: &Rule) {
         }
         Action::Recall => {
             is_family(writer, family);
-            recall(writer, family);
+            source(writer, family, FIRST);
+            frontend(writer, family, FIRST + address_registers(family));
+            look_up(writer, &Container::Affinity.name(family), FIRST, FIRST);
+            translate(writer, family, FIRST);
         }
         Action::LookupCalled => {
             is_family(writer, family);
@@ -66,12 +73,17 @@ pub(super) fn write_rule(writer: &mut Writer, rule: &Rule) {
         }
         Action::Remember(seconds) => {
             is_family(writer, family);
-            remember(writer, family, *seconds);
+            remember(writer, family, Some(*seconds));
         }
+        Action::Forget => {
+            is_family(writer, family);
+            remember(writer, family, None);
+        }
+        Action::Drop => drop_packet(writer),
         Action::Goto(chain) => go_to(writer, *chain),
         Action::Reset => reject(writer, REJECT_RESET),
         Action::Unreachable => reject(writer, REJECT_UNREACHABLE),
-        Action::Lookup(_) | Action::Masquerade | Action::Drop => {
+        Action::Lookup(_) | Action::Masquerade => {
             unreachable!("only base chains do this, and they are loaded as text")
         }
     }
@@ -204,38 +216,38 @@ fn look_up(writer: &mut Writer, map: &str, key: u32, to: u32) {
     });
 }
 
-/// Ends the rule unless the key is in the set.
-fn is_member(writer: &mut Writer, set: &str, key: u32) {
+/// Ends the rule when what was called and where that was translated to are in the set.
+fn not_kept(writer: &mut Writer, family: Family) {
+    is_family(writer, family);
+    let backend = called(writer, family, FIRST);
+    translated(writer, family, backend);
     expression(writer, "lookup", |w| {
-        w.string(1, set);
-        w.be32(2, key);
+        w.string(1, &Container::Kept.name(family));
+        w.be32(2, FIRST);
+        w.be32(5, INVERTED);
     });
 }
 
-/// Translates to the backend that is remembered for client and frontend, if it may be kept. The
-/// backend is loaded right behind the frontend, so that both together are a key.
-fn recall(writer: &mut Writer, family: Family) {
-    source(writer, family, FIRST);
-    let called = FIRST + address_registers(family);
-    let backend = frontend(writer, family, called);
-    look_up(writer, &Container::Affinity.name(family), FIRST, backend);
-    is_member(writer, &Container::Kept.name(family), called);
-    translate(writer, family, backend);
+/// Loads where the packet goes now.
+fn translated(writer: &mut Writer, family: Family, to: u32) {
+    destination(writer, family, to);
+    payload(writer, TRANSPORT_HEADER, DESTINATION_PORT_AT, 2, to + address_registers(family));
 }
 
-/// Remembers, for the client and the frontend it called, where the packet goes now.
-fn remember(writer: &mut Writer, family: Family, seconds: u32) {
+/// Remembers for so many seconds, for the client and the frontend it called, where the packet goes
+/// now; or forgets it.
+fn remember(writer: &mut Writer, family: Family, seconds: Option<u32>) {
     source(writer, family, FIRST);
     let backend = called(writer, family, FIRST + address_registers(family));
-    destination(writer, family, backend);
-    let port = backend + address_registers(family);
-    payload(writer, TRANSPORT_HEADER, DESTINATION_PORT_AT, 2, port);
+    translated(writer, family, backend);
     expression(writer, "dynset", |w| {
         w.string(1, &Container::Affinity.name(family));
-        w.be32(3, UPDATE);
+        w.be32(3, if seconds.is_some() { UPDATE } else { DELETE });
         w.be32(4, FIRST);
         w.be32(5, backend);
-        w.be64(6, u64::from(seconds) * 1000);
+        if let Some(seconds) = seconds {
+            w.be64(6, u64::from(seconds) * 1000);
+        }
     });
 }
 
@@ -261,6 +273,13 @@ fn go_to(writer: &mut Writer, chain: ChainName) {
                 w.string(2, &chain.to_string());
             });
         });
+    });
+}
+
+fn drop_packet(writer: &mut Writer) {
+    expression(writer, "immediate", |w| {
+        w.be32(1, VERDICT);
+        w.nest(2, |w| w.nest(2, |w| w.attr(1, &VERDICT_DROP.to_be_bytes())));
     });
 }
 
