@@ -9,7 +9,7 @@ use netmodel::snapshot::Service;
 
 use crate::cluster::{self, Netd, add, both_nodes, cluster};
 use crate::net::{Host, Outcome, Server, calls, root, serve, tcp, udp};
-use crate::{at, engine, ip, isolated, web};
+use crate::{answered, at, engine, ip, isolated, web};
 
 /// Connections of one sample: enough for χ², and for taking turns a few will do.
 fn sample_size() -> usize {
@@ -232,5 +232,33 @@ fn address_of(server: &str) -> &'static str {
         "a" => "1.5",
         "b" => "1.6",
         _ => "2.5",
+    }
+}
+
+/// Between the moment its endpoint goes and the moment it is forgotten, a memory must not lead there.
+#[test]
+fn a_memory_that_outlived_its_endpoint_leads_nowhere_and_is_gone() {
+    if !root() || engine() == Engine::Ipvs {
+        // IPVS keeps its own memory, and forgets with the destination.
+        return;
+    }
+    let net = isolated();
+    let _servers = pods(&net);
+    let mut snapshot = cluster();
+    add(&mut snapshot, "web", sticky(10_800), &["10.244.1.6", "fd44:1::6"]);
+    let [_netd1, _netd2] = both_nodes(&net, &snapshot);
+    for (map, client, vip, gone, to) in [
+        ("affinity4", "10.244.1.5", "10.96.0.11", "10.244.2.5", "10.96.0.11:80"),
+        ("affinity6", "fd44:1::5", "fd96::11", "fd44:2::5", "[fd96::11]:80"),
+    ] {
+        // The endpoint that went still answers, so that nobody could miss being sent there.
+        let memory = format!("{client} . {vip} . tcp . 80 timeout 3h : {gone} . 8080");
+        net.node1.command("nft", &format!("add element inet minictl {map} {{ {memory} }}"));
+        let outcome = tcp(&net.a, at(to));
+        assert!(!answered(&outcome, &["c"], &[]), "{to}: {outcome:?}");
+        let left = net.node1.command("nft", &format!("list map inet minictl {map}"));
+        assert!(!left.contains(gone), "{to}: {left}");
+        let outcome = tcp(&net.a, at(to));
+        assert!(answered(&outcome, &["b"], &[]), "{to}: {outcome:?}");
     }
 }

@@ -8,7 +8,7 @@ use super::{Case, Row, case};
 use crate::address::{Backend, Protocol};
 use crate::packet::From::{Network, Node, Pod};
 use crate::packet::Outcome::{Dropped, Refused};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Service, Snapshot};
 
 pub(super) fn cases() -> Vec<Case> {
     let mut out = ipv6();
@@ -95,11 +95,17 @@ fn returning(mut row: Row, backend: &str) -> Row {
     row
 }
 
+fn sticky_web() -> Service {
+    Service { affinity_seconds: Some(10_800), ..web("10.96.0.60") }
+}
+
 fn affinity() -> Vec<Case> {
     let mut snapshot = cluster();
-    let mut service = node_ported("10.96.0.60", 30060);
-    service.affinity_seconds = Some(10_800);
+    let mut service = sticky_web();
+    service.ports[0].node_port = Some(30060);
     add(&mut snapshot, "sticky", service, vec![ready("10.244.1.6"), ready("10.244.2.5")]);
+    let lonely = Service { cluster_ips: vec![ip("10.96.0.62")], ..sticky_web() };
+    add(&mut snapshot, "lonely", lonely, vec![ready("10.244.1.6")]);
     add(&mut snapshot, "plain", web("10.96.0.61"), vec![ready("10.244.1.6"), ready("10.244.2.5")]);
     let row = |to: &str, outcome| Row { packet: packet(Pod, POD, to, 0), outcome };
     let outside =
@@ -108,7 +114,7 @@ fn affinity() -> Vec<Case> {
         name: "a client keeps its backend for as long as that serves",
         snapshot,
         rows: vec![
-            row("10.96.0.60:80", translated("10.244.1.6:8080")),
+            row("10.96.0.62:80", translated("10.244.1.6:8080")),
             returning(row("10.96.0.60:80", translated("10.244.2.5:8080")), "10.244.2.5"),
             returning(outside(masqueraded("10.244.2.5:8080")), "10.244.2.5"),
             // It went: nobody is ever sent there again.
