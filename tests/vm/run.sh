@@ -25,7 +25,7 @@ packets=${PACKETS_BIN:-$(newest_packets)}
 
 VM_SHELL=${VM_SHELL:-0} VM_PART=${VM_PART:-all} VM_SLOW=${VM_SLOW:-0}
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
-TIME_LIMIT=900    # seconds until QEMU is killed: many times what an idle machine needs
+TIME_LIMIT=${VM_TIME_LIMIT:-900}    # seconds until QEMU is killed: many times what an idle machine needs
 TOOLS=(bash ip nft ipvsadm conntrack nsenter)
 
 fail() { echo "$0: $*" >&2; exit 2; }

@@ -9,7 +9,7 @@ real_packets() {
   # Waits are longer than elsewhere: all is emulated here.
   # shellcheck disable=SC2046
   if MINICTL_TEST_ENGINE=$which MINICTL_TEST_PATIENCE=2500 CI=true \
-    packets --include-ignored --test-threads=3 "$@" $(cat tests); then
+    packets --include-ignored --nocapture --test-threads=3 "$@" $(cat tests); then
     ok "all tests passed"
   else
     failures=$((failures + 1))
