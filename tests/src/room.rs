@@ -177,13 +177,11 @@ spec:
     }
 
     /// Who answers `GET URL` of a host: the pod's name, or why there is no answer.
-    #[must_use]
     pub fn asks(&self, host: &str, url: &str) -> Result<String, CurlError> {
         welcome(&self.on(host, &["curl", "-gsS", "-m", "3", url]))
     }
 
     /// The same from inside a pod.
-    #[must_use]
     pub fn asks_from_pod(&self, pod: &str, url: &str) -> Result<String, CurlError> {
         welcome(&self.types(&format!("exec {pod} -- curl -gsS -m 3 {url}")))
     }
