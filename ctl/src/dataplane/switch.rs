@@ -92,12 +92,13 @@ async fn wait(
 fn answer(wanted: Dataplane, says: &str) -> Answer {
     let (engine, reason) = says.split_once(" (").unwrap_or((says, ""));
     let refused = |name: &str| reason.starts_with(&format!("{name} can't be used"));
+    let refused_any = refused("ipvs") || refused("nftables");
     match wanted {
         // Nothing but the wish for a certain engine is answered so.
         Dataplane::Auto if reason.starts_with("as asked") => Answer::Waits,
-        Dataplane::Auto if refused("ipvs") || refused("nftables") || engine.is_empty() => {
-            Answer::Waits
-        }
+        // An older wish was answered so.
+        Dataplane::Auto if refused_any || engine.is_empty() => Answer::Waits,
+        other if engine == name(other) && refused_any => Answer::Waits,
         Dataplane::Auto => Answer::Serves,
         other if engine == name(other) => Answer::Serves,
         other if refused(name(other)) => Answer::Refuses,
@@ -127,6 +128,7 @@ mod tests {
             (Ipvs, "nftables (as asked)", Answer::Waits),
             (Ipvs, "nftables (kernel has no ip_vs)", Answer::Waits),
             (Ipvs, impossible, Answer::Refuses),
+            (Nftables, impossible, Answer::Waits),
             (Nftables, "nftables (kernel has no ip_vs)", Answer::Serves),
             (Auto, "nftables (kernel has no ip_vs)", Answer::Serves),
             (Auto, "ipvs (as asked)", Answer::Waits),
