@@ -78,6 +78,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// The node's own address for packets that take this route; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
+    /// Its metric; `None` leaves it to the kernel.
+    pub metric: Option<u32>,
     /// The link, by index; may be left out where the gateway decides it.
     pub link: Option<u32>,
     /// The gateway is on the link though no address says so.
@@ -310,6 +312,9 @@ fn route_message(route: &Route, op: &str) -> Result<RouteMessage, LinkError> {
     }
     if let Some(source) = route.source {
         builder = builder.pref_source(source).map_err(|_| LinkError::NoLink(op.to_owned()))?;
+    }
+    if let Some(metric) = route.metric {
+        builder = builder.priority(metric);
     }
     if let Some(link) = route.link {
         builder = builder.output_interface(link);

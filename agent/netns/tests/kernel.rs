@@ -72,6 +72,7 @@ async fn a_pod_is_wired_to_a_bridge_in_another_namespace() {
         destination: net("0.0.0.0/0"),
         gateway: Some(gateway),
         source: None,
+        metric: None,
         link: Some(eth0),
         onlink: true,
         protocol: None,

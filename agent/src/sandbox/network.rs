@@ -45,6 +45,21 @@ pub(super) struct Bridge {
     pub(super) gateways: Vec<IpNet>,
 }
 
+/// The bridge's own address on the link, from which the node asks where a pod is when it forwards
+/// IPv6. The kernel makes one, too, but not again when somebody has taken it away.
+const LINK_LOCAL: &str = "fe80::1/64";
+
+impl Bridge {
+    /// All addresses that the bridge should have.
+    pub(super) fn addresses(&self) -> Vec<IpNet> {
+        let mut addresses = self.gateways.clone();
+        if addresses.iter().any(|address| address.addr().is_ipv6()) {
+            addresses.push(LINK_LOCAL.parse().expect("it is an address"));
+        }
+        addresses
+    }
+}
+
 /// A pod's link as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wired {
@@ -95,6 +110,7 @@ impl NodeNetwork {
     /// Makes the bridge, or what is missing of it.
     pub(super) async fn ensure_bridge(&self) -> Result<(), SandboxError> {
         let Bridge { name, mac, gateways } = &self.bridge;
+        let addresses = self.bridge.addresses();
         let link = SandboxError::Link;
         let index = self.links.ensure_bridge(name, self.mtu).await.map_err(link)?;
         self.keep_mac(index, mac).await.map_err(link)?;
@@ -103,8 +119,8 @@ impl NodeNetwork {
                 .map_err(file_error("set", &PathBuf::from("/proc/sys").join(&key)))?;
         }
         self.links.set_up(index).await.map_err(link)?;
-        for address in gateways {
-            self.links.ensure_address(index, *address).await.map_err(link)?;
+        for address in addresses {
+            self.links.ensure_address(index, address).await.map_err(link)?;
         }
         Ok(())
     }
@@ -205,6 +221,7 @@ impl NodeNetwork {
                 destination: everywhere(gateway),
                 gateway: Some(gateway),
                 source: None,
+                metric: None,
                 link: Some(eth0),
                 onlink: true,
                 protocol: None,

@@ -25,6 +25,8 @@ const RESYNC: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(500);
 /// `RTPROT_KERNEL`: who makes the route to the network of an address.
 const BY_KERNEL: u8 = 2;
+/// `IP6_RT_PRIO_ADDRCONF`: the metric of such a route in IPv6.
+const METRIC_V6: u32 = 256;
 
 /// What is there: in the node's namespace, and in each pod's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,7 +70,7 @@ fn plan(bridge: &Bridge, shared: bool, pods: &BTreeMap<String, Wired>, seen: &Se
         there.is_some_and(|link| seen.addresses.contains(&(link.index, *address)))
     };
     let intact = there.is_some_and(|link| link.up && link.mac == bridge.mac);
-    if !intact || !bridge.gateways.iter().all(has) {
+    if !intact || !bridge.addresses().iter().all(has) {
         repairs.push(Repair::Bridge);
     }
     for gateway in bridge.gateways.iter().filter(|gateway| has(gateway)) {
@@ -243,6 +245,8 @@ impl NodeNetwork {
             destination: gateway.trunc(),
             gateway: None,
             source: Some(gateway.addr()).filter(IpAddr::is_ipv4),
+            // As the kernel's own: it may make it again after all, and two would be one too many.
+            metric: gateway.addr().is_ipv6().then_some(METRIC_V6),
             link: Some(self.links.require(&self.bridge.name).await?),
             onlink: false,
             protocol: Some(BY_KERNEL),

@@ -71,6 +71,7 @@ async fn build_host(spec: &LabSpec, machine: &Links, bridge: u32, host: &Host) -
             destination: everywhere(gateway),
             gateway: Some(gateway),
             source: None,
+            metric: None,
             link: Some(eth0),
             onlink: false,
             protocol: None,

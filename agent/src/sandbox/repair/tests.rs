@@ -58,7 +58,8 @@ fn whole() -> Seen {
 }
 
 fn bridge_addresses() -> Vec<(u32, IpNet)> {
-    nets(&["10.244.1.1/24", "fd00:10:244:1::1/64"]).into_iter().map(|net| (3, net)).collect()
+    let all = nets(&["10.244.1.1/24", "fd00:10:244:1::1/64", "fe80::1/64"]);
+    all.into_iter().map(|net| (3, net)).collect()
 }
 
 fn repairs(damage: impl FnOnce(&mut Seen)) -> Vec<Repair> {
@@ -97,6 +98,7 @@ fn each_property_of_the_bridge_is_kept() {
     assert_eq!(repairs(|seen| seen.links[0].up = false), [Repair::Bridge]);
     assert_eq!(repairs(|seen| seen.links[0].mac = vec![0; 6]), [Repair::Bridge]);
     assert_eq!(repairs(|seen| seen.addresses.truncate(1)), [Repair::Bridge]);
+    assert_eq!(repairs(|seen| seen.addresses.truncate(2)), [Repair::Bridge], "its link-local one");
     let route = repairs(|seen| {
         seen.routes.remove(0);
     });
