@@ -112,10 +112,7 @@ fn memory(lab: &Lab, when: &str) -> Vec<Figure> {
         let megabytes = megabytes.unwrap_or_else(|| panic!("no {process} in {status}"));
         Figure::bounded(what, megabytes, " MB", Bound::Most(limit), when.to_owned())
     };
-    vec![
-        of("memory of the control plane", "server", 60.0),
-        of("memory of a node", "node-1 ", 40.0),
-    ]
+    vec![of("memory of the control plane", "server", 60.0), of("memory of a node", "node-1 ", 40.0)]
 }
 
 fn manifest(count: usize, round: usize) -> String {
