@@ -3,6 +3,9 @@
 //!
 //! Each test has a network namespace of its own and needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what must not happen")]
+#![expect(clippy::print_stdout, reason = "a skip is told where the tests are run")]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 
