@@ -19,7 +19,7 @@ const NODES: &str = "/api/v1/nodes";
 
 /// Who is asked.
 pub(super) enum Source {
-    Api { client: Client, nodes: Vec<String> },
+    Api { client: Box<Client>, nodes: Vec<String> },
     Socket(DataplaneClient<Channel>),
 }
 
@@ -37,7 +37,7 @@ impl Source {
         lab: Option<PathBuf>,
         node: Option<&str>,
     ) -> Result<Self, Error> {
-        let client = Client::connect(globals, lab).await?;
+        let client = Box::new(Client::connect(globals, lab).await?);
         let nodes = match node {
             Some(node) => vec![node.to_owned()],
             None => nodes(&client).await?,
