@@ -134,6 +134,8 @@ pub(crate) struct Inputs {
     slices: Listing,
     nodes: Listing,
     range_list: Listing,
+    /// Watches that failed and have not worked since.
+    failing: BTreeSet<&'static str>,
     started: Timestamp,
 }
 
@@ -189,6 +191,7 @@ impl Inputs {
             slices: Listing::default(),
             nodes: Listing::default(),
             range_list: Listing::default(),
+            failing: BTreeSet::new(),
             started,
         }
     }
@@ -208,18 +211,21 @@ impl Inputs {
     pub(crate) fn apply(&mut self, event: Event) {
         match event {
             Event::Service(change) => {
+                self.works_again("Services", &change);
                 let have = || self.facts.keys().cloned().collect();
                 for (name, object) in self.services.step(change, have) {
                     self.set_service(name, object);
                 }
             }
             Event::Slice(change) => {
+                self.works_again("EndpointSlices", &change);
                 let have = || self.owners.keys().cloned().collect();
                 for (name, object) in self.slices.step(change, have) {
                     self.set_slice(&name, object);
                 }
             }
             Event::Node(change) => {
+                self.works_again("Nodes", &change);
                 let nodes = &self.snapshot.nodes;
                 let have = || nodes.keys().map(|name| ServiceName::new("", name)).collect();
                 for (name, object) in self.nodes.step(change, have) {
@@ -237,12 +243,25 @@ impl Inputs {
                 self.set_ranges();
             }
             Event::Failed(what, error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "watch {what}");
+                let error = crate::error_chain(&error);
+                // Once is enough for an API server that is away.
+                if self.failing.insert(what) {
+                    tracing::warn!(error, "watch {what}; it is tried again");
+                } else {
+                    tracing::debug!(error, "watch {what}");
+                }
             }
             Event::NoRanges(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "watch ServiceCIDRs");
                 self.range_list.complete_once = true;
             }
+        }
+    }
+
+    fn works_again<T>(&mut self, what: &'static str, change: &Change<T>) {
+        // A list begins before it is known whether it can be read.
+        if !matches!(change, Change::Begin) && self.failing.remove(what) {
+            tracing::info!("watch {what}: it works again");
         }
     }
 
