@@ -139,6 +139,8 @@ fn a_client_keeps_its_endpoint_by_every_door() {
         let learnt = net.node1.command("nft", "list map inet minictl affinity4");
         assert!(learnt.contains("10.244.1.5 . 10.96.0.11 . tcp . 80 timeout 3h"), "{learnt}");
     }
+    // nft(8) must be able to show all of it, to people and to whoever looks for foreign rules.
+    assert!(net.node1.command("nft", "list ruleset").contains("sticky"));
     assert_eq!(netd1.sync(&net.node1, &snapshot).writes, 0, "what was learnt is no fault to mend");
 }
 
