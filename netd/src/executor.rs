@@ -364,10 +364,22 @@ impl Executor {
             }
         }
         let is_served = self.table.known.is_some();
-        let refused = self.table.replace(desired, &clients, report)?;
+        let servers = self.balancer.as_ref().map(|balancer| &balancer.have.servers);
+        let handed_over = servers.filter(|_| layout.engine == Engine::Nftables);
+        let in_flight = handed_over.map(|servers| {
+            let mut table = desired.clone();
+            table.let_in(servers.keys().copied(), &self.plane);
+            table
+        });
+        let settled = in_flight.is_some().then(|| desired.clone());
+        let refused = self.table.replace(in_flight.unwrap_or(desired), &clients, report)?;
         self.note_refused(refused, report);
         if !is_served {
             self.write_servers(server_ops, report);
+        }
+        if let Some(settled) = settled {
+            let ops = nft::diff(self.table.known.as_ref(), &settled);
+            self.write_table(&ops, report);
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ pub use elements::{Client, Container, Elements, Item, Key, Value, Verdict};
 pub use plan::{Op, apply, diff, plan};
 pub use ruleset::{ChainName, Engine, Layout, Picker, Ruleset};
 
+use crate::address::Frontend;
 use crate::dataplane::Dataplane;
 
 /// The whole table.
@@ -41,5 +42,20 @@ impl State {
     pub fn desired(layout: &Layout, plane: &Dataplane, draining: &BTreeSet<IpAddr>) -> Self {
         let elements = elements::desired(layout, plane, draining);
         Self { ruleset: rules::build(layout), pickers: rules::pickers(layout, &elements), elements }
+    }
+
+    /// Lets packets through that are on their way to IPVS at the moment in which this table takes
+    /// over: they came in before it and were not translated, and it would refuse them.
+    pub fn let_in(&mut self, frontends: impl Iterator<Item = Frontend>, plane: &Dataplane) {
+        for frontend in frontends {
+            let Some(service) = plane.get(&frontend) else { continue };
+            if service.pool.backends().is_empty() {
+                continue;
+            }
+            let owner = service.owner.to_string().into();
+            let value = Value::Verdict(Verdict::Goto(ChainName::Served), owner);
+            let item = Item::Frontend(frontend);
+            self.elements.0.insert(Key { container: Container::Unserved, item }, value);
+        }
     }
 }
