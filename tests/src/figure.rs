@@ -51,6 +51,7 @@ fn rounded(number: f64) -> String {
         n if n >= 100.0 => format!("{number:.0}"),
         n if n >= 10.0 => format!("{number:.1}"),
         n if n >= 1.0 => format!("{number:.2}"),
+        0.0 => "0".to_owned(),
         _ => format!("{number:.3}"),
     }
 }
