@@ -89,30 +89,29 @@ pub fn build(layout: &Layout) -> Ruleset {
         rules: Family::ALL.into_iter().flat_map(rules).collect(),
     };
     let filter = Purpose::Filter;
-    Ruleset {
-        base_chains: vec![
-            chain("check-source", filter, Hook::Prerouting, -300, &|f| check_source(layout, f)),
-            chain("admit", filter, Hook::Prerouting, -110, &|f| {
-                vec![on(f, vec![Test::Opens, Test::NotAdmitted], Action::Drop)]
-            }),
-            chain("translate-arriving", Purpose::Nat, Hook::Prerouting, -100, &|f| {
-                translate_arriving(layout, f)
-            }),
-            chain("translate-own", Purpose::Nat, Hook::Output, -100, &|f| {
-                vec![on(f, vec![], Action::Lookup(Container::Services))]
-            }),
-            BaseChain { name: "learn-arriving", hook: Hook::Prerouting, ..learning() },
-            BaseChain { name: "learn-own", hook: Hook::Output, ..learning() },
-            chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(layout, f)),
-            chain("refuse-passing", filter, Hook::Forward, 0, &|f| refuse_unserved(layout, f)),
-            chain("refuse-own", filter, Hook::Output, 0, &|f| {
-                [redirects(layout, f), refuse_unserved(layout, f)].concat()
-            }),
-            chain("translate-source", Purpose::Nat, Hook::Postrouting, 100, &|f| {
-                masquerade(layout, f)
-            }),
-        ],
-    }
+    let mut base_chains = vec![
+        chain("check-source", filter, Hook::Prerouting, -300, &|f| check_source(layout, f)),
+        chain("admit", filter, Hook::Prerouting, -110, &|f| {
+            vec![on(f, vec![Test::Opens, Test::NotAdmitted], Action::Drop)]
+        }),
+        chain("translate-arriving", Purpose::Nat, Hook::Prerouting, -100, &|f| {
+            translate_arriving(layout, f)
+        }),
+        chain("refuse-own-first", filter, Hook::Output, -105, &|f| refuse_before_ipvs(layout, f)),
+        chain("translate-own", Purpose::Nat, Hook::Output, -100, &|f| {
+            vec![on(f, vec![], Action::Lookup(Container::Services))]
+        }),
+        BaseChain { name: "learn-arriving", hook: Hook::Prerouting, ..learning() },
+        BaseChain { name: "learn-own", hook: Hook::Output, ..learning() },
+        chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(layout, f)),
+        chain("refuse-passing", filter, Hook::Forward, 0, &|f| refuse_unserved(layout, f)),
+        chain("refuse-own", filter, Hook::Output, 0, &|f| {
+            [redirects(layout, f), refuse_unserved(layout, f)].concat()
+        }),
+        chain("translate-source", Purpose::Nat, Hook::Postrouting, 100, &|f| masquerade(layout, f)),
+    ];
+    base_chains.retain(|chain| !chain.rules.is_empty());
+    Ruleset { base_chains }
 }
 
 fn on(family: Family, tests: Vec<Test>, action: Action) -> Rule {
@@ -181,6 +180,19 @@ fn refuse_to_node(layout: &Layout, family: Family) -> Vec<Rule> {
     rules.push(on(family, to(Container::Vips), Action::Goto(ChainName::Refuse)));
     rules.push(on(family, to(Container::Draining), Action::Drop));
     rules
+}
+
+/// A node's own packets reach IPVS before the other chains of this hook, and where a server still
+/// drains, IPVS would refuse by itself what is to be dropped.
+fn refuse_before_ipvs(layout: &Layout, family: Family) -> Vec<Rule> {
+    if layout.engine == Engine::Nftables {
+        return Vec::new();
+    }
+    let draining = Test::Destination(Is::In, Group::Set(Container::Draining));
+    vec![
+        on(family, vec![Test::Opens], Action::Lookup(Container::Unserved)),
+        on(family, vec![Test::Opens, draining], Action::Drop),
+    ]
 }
 
 /// What still bears a service address here was not translated.
