@@ -72,7 +72,10 @@ fn measure(services: u32) {
     drop(again);
     let limit = if services <= 100 { "15 MB" } else { "80 MB at 10,000" };
     let held = format!("{:.1}", memory("VmRSS") / 1e3);
-    println!("{services:>9}  {:<42} {held:>7} MB  {limit}", "memory of the process, with its snapshot");
+    println!(
+        "{services:>9}  {:<42} {held:>7} MB  {limit}",
+        "memory of the process, with its snapshot"
+    );
     let peak = format!("{:.1}", memory("VmHWM") / 1e3);
     println!("{services:>9}  {:<42} {peak:>7} MB", "the same at its largest");
 }
