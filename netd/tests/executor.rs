@@ -193,6 +193,21 @@ fn what_the_kernel_refuses_of_one_service_it_does_not_refuse_of_the_others() {
 }
 
 #[test]
+fn names_as_long_as_kubernetes_allows_are_read_back_as_they_were_written() {
+    in_namespace(|| {
+        let (mut snapshot, _) = one_service();
+        let mut service = web("10.96.0.21");
+        service.ports[0].name = "p".repeat(63).into();
+        add(&mut snapshot, &"s".repeat(63), service, vec![ready("10.244.1.6")]);
+        let mut executor = Executor::open(Engine::Nftables).unwrap();
+        let first = sync(&mut executor, &snapshot, Changes::All);
+        let second = sync(&mut executor, &snapshot, Changes::All);
+        assert_eq!((second.writes, second.repaired), (0, vec![]), "{first:?}");
+        assert_eq!(executor.inspect(&snapshot).unwrap().differences, []);
+    });
+}
+
+#[test]
 fn an_inspection_tells_what_is_there_what_is_missing_and_what_is_foreign() {
     in_namespace(|| {
         let (mut snapshot, _) = one_service();

@@ -52,7 +52,7 @@ impl State {
             if service.pool.backends().is_empty() {
                 continue;
             }
-            let owner = service.owner.to_string().into();
+            let owner = elements::comment(&service.owner);
             let value = Value::Verdict(Verdict::Goto(ChainName::Served), owner);
             let item = Item::Frontend(frontend);
             self.elements.0.insert(Key { container: Container::Unserved, item }, value);

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::address::{Backend, Family, Frontend};
 use crate::dataplane::{Dataplane, Touched};
 use crate::nft::ruleset::{ChainName, Layout, Picker};
-use crate::service::{Pool, VirtualService};
+use crate::service::{Owner, Pool, VirtualService};
 
 /// A map or set; in the kernel it exists once per family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -334,8 +334,20 @@ pub fn desired_of_touched(
     out
 }
 
+/// As many bytes of a comment nft takes.
+const LONGEST_COMMENT: usize = 127;
+
+/// The Service port as the comment of its elements: cut where a comment must end, so that what is
+/// read back equals what was meant.
+pub(crate) fn comment(owner: &Owner) -> Arc<str> {
+    let mut text = owner.to_string();
+    // Names are ASCII.
+    text.truncate(text.floor_char_boundary(LONGEST_COMMENT));
+    text.into()
+}
+
 fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service: &VirtualService) {
-    let owner: Arc<str> = service.owner.to_string().into();
+    let owner = comment(&service.owner);
     let family = Family::of(frontend.addr);
     let place = Item::Frontend(frontend);
     match (&service.pool, layout.translates(frontend.addr)) {
