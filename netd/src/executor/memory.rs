@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use netmodel::address::{Family, Frontend, Protocol};
 use netmodel::conntrack::{is_stale, is_stale_affinity};
 use netmodel::ipvs;
-use netmodel::nft::{self, Item};
+use netmodel::nft::{self, Container, Item, Key};
 
 use super::{Executor, Report};
 
-/// Where a plan takes something away, so that what clients were given before may be stale.
+/// Where a plan takes something away or begins to serve, so that what is remembered of clients may
+/// be stale.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
     /// UDP frontends.
@@ -25,6 +26,11 @@ impl Lost {
                 Item::Frontend(f) | Item::Slot(f, _) | Item::Pair(f, _) => Some(f),
                 Item::Clients(..) | Item::Client(..) | Item::Address(_) => None,
             },
+            // Who sent there before anybody served would be led past the Service for as long as it
+            // goes on sending: to the node itself, or to whoever has the address outside.
+            nft::Op::Add(Key { container: Container::Services, item: Item::Frontend(f) }, _) => {
+                Some(*f)
+            }
             _ => None,
         });
         let from_servers = servers.iter().filter_map(|op| match op {

@@ -104,6 +104,29 @@ fn a_udp_client_with_one_port_follows_the_endpoints() {
 }
 
 #[test]
+fn a_client_that_sent_before_there_was_a_service_is_served_when_there_is() {
+    if !root() {
+        return;
+    }
+    let net = isolated();
+    let _servers =
+        [serve(&net.b, "b", at("10.244.1.6:8080")), serve(&net.b, "b", at("[fd44:1::6]:8080"))];
+    let mut snapshot = cluster();
+    let [mut netd1, _netd2] = both_nodes(&net, &snapshot);
+    let callers =
+        ["192.168.56.70:30011", "[fd56::70]:30011"].map(|to| Caller::new(&net.client, to));
+    callers.iter().for_each(|c| c.is_refused("nobody is there yet"));
+    let doors = |service: &mut netmodel::snapshot::Service| {
+        web("10.96.0.11,fd96::11")(service);
+        service.ports.iter_mut().for_each(|port| port.node_port = Some(30011));
+    };
+    let name = add(&mut snapshot, "web", doors, &["10.244.1.6", "fd44:1::6"]);
+    let report = netd1.sync_some(&net.node1, &snapshot, Some(&name));
+    assert_eq!(report.forgotten, callers.len(), "{report:?}");
+    callers.iter().for_each(|c| c.hears("b", "from the same port"));
+}
+
+#[test]
 fn what_is_not_stale_stays_remembered() {
     if !root() {
         return;
