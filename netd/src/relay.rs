@@ -4,8 +4,9 @@
 //! network to everybody, so netd listens there and passes on to the node's own address at the same
 //! port, where the kernel's data plane decides everything. A [`Door`] is open as long as its
 //! frontend has backends, so that a Service without endpoints is refused here, too. Invariants:
-//! nothing but loopback is ever listened on; SCTP, which few kernels have sockets for, stays out; a port that somebody else holds is told and tried
-//! again, and the others open; connections outlive their door, as they do in the kernel.
+//! nothing but loopback is ever listened on; SCTP, which few kernels have sockets for, stays out; a
+//! port that somebody else holds is told and tried again, and the others open; TCP connections
+//! outlive their door, as they do in the kernel.
 //!
 //! Cost: two descriptors (one of each family) and two sleeping tasks for each port, a few kilobytes
 //! of the kernel's memory; buffers only while data flows.

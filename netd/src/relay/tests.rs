@@ -166,13 +166,17 @@ async fn an_idle_session_expires() {
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(door.address()).await.unwrap();
     client.send(b"x").await.unwrap();
-    soon("the datagram", server.recv_from(&mut [0; 1])).await.unwrap();
+    let (_, session) = soon("the datagram", server.recv_from(&mut [0; 1])).await.unwrap();
     assert_eq!(relay.slots.available_permits(), free - 1);
     tokio::time::pause();
     tokio::time::sleep(Duration::from_secs(121)).await;
     tokio::time::resume();
     soon("the session's end", async {
         while relay.slots.available_permits() < free {
+            tokio::task::yield_now().await;
+        }
+        // Its socket is closed, too, although nobody else has called since.
+        while UdpSocket::bind(session).await.is_err() {
             tokio::task::yield_now().await;
         }
     })

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, send};
@@ -23,9 +23,10 @@ const IDLE: Duration = Duration::from_secs(120);
 const LARGEST: usize = 65_535;
 
 struct Session {
-    upstream: Arc<UdpSocket>,
+    /// The task that answers has the socket, and closes it when the session expires.
+    upstream: Weak<UdpSocket>,
     last: Arc<Mutex<Instant>>,
-    answering: AbortOnDropHandle<()>,
+    _answering: AbortOnDropHandle<()>,
 }
 
 /// Passes on every datagram, for ever.
@@ -37,18 +38,19 @@ pub(super) async fn serve(socket: UdpSocket, target: SocketAddr, slots: Arc<Sema
             return;
         }
         drain(&socket, |client, datagram| {
-            if sessions.get(&client).is_none_or(|session| session.answering.is_finished()) {
-                sessions.retain(|_, session| !session.answering.is_finished());
+            let is_open = |session: &Session| session.upstream.strong_count() > 0;
+            if !sessions.get(&client).is_some_and(is_open) {
+                sessions.retain(|_, session| is_open(session));
                 let Ok(slot) = slots.clone().try_acquire_owned() else { return };
                 let Ok(session) = open(&socket, client, target, slot) else { return };
                 sessions.insert(client, session);
             }
             let Some(session) = sessions.get(&client) else { return };
             touch(&session.last);
+            let Some(upstream) = session.upstream.upgrade() else { return };
             // A full buffer or a refusal loses a datagram, which is theirs to bear. By the system
             // call itself: tokio does not know yet that a new socket can be written to.
-            let socket = session.upstream.as_raw_fd();
-            let _ = send(socket, datagram, MsgFlags::MSG_DONTWAIT);
+            let _ = send(upstream.as_raw_fd(), datagram, MsgFlags::MSG_DONTWAIT);
         });
     }
 }
@@ -81,9 +83,10 @@ fn open(
     upstream.set_nonblocking(true)?;
     let upstream = Arc::new(UdpSocket::from_std(upstream)?);
     let last = Arc::new(Mutex::new(Instant::now()));
-    let answering = answer(upstream.clone(), door.clone(), client, last.clone(), slot);
+    let kept = Arc::downgrade(&upstream);
+    let answering = answer(upstream, door.clone(), client, last.clone(), slot);
     let answering = AbortOnDropHandle::new(tokio::spawn(answering));
-    Ok(Session { upstream, last, answering })
+    Ok(Session { upstream: kept, last, _answering: answering })
 }
 
 /// Passes answers back until the session has been idle.
