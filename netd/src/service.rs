@@ -3,21 +3,22 @@
 //! Translates what [`Control`] answers into messages, and decides nothing. Who may ask is a matter
 //! of the way that leads here: the agent's tunnel, or a socket that only its owner can open.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use netmodel::address::{Backend, Frontend};
 use netmodel::foreign::Finding;
 use netmodel::inspect::{Answer, Difference, Foreign, How, Inspection, Row, Setting};
-use netmodel::nft::Engine;
 use netmodel::service::{Kind, Owner};
+use netmodel::snapshot::ServiceName;
 use proto::dataplane as message;
 use proto::dataplane::dataplane_server::{Dataplane, DataplaneServer};
 use tonic::{Request, Response};
 
 use crate::control::{Control, ControlError, Status};
 use crate::error_chain;
-use crate::wanted::Mode;
+use crate::wanted::engine_name;
 
 /// What ten thousand Services with all their endpoints take is a tenth of this.
 const LARGEST_ANSWER: usize = 128 * 1024 * 1024;
@@ -71,14 +72,12 @@ impl Dataplane for Teller {
     ) -> Result<Response<message::DiffReply>, tonic::Status> {
         let node = self.control.status().await.map_err(refusal)?.node;
         let inspection = self.control.inspect().await.map_err(refusal)?;
+        let versions = versions(&inspection.rows);
+        let differences = inspection.differences.iter().map(|d| difference(d, &versions));
         Ok(Response::new(message::DiffReply {
             node,
             engine: engine_name(inspection.engine).to_owned(),
-            differences: inspection
-                .differences
-                .iter()
-                .map(|d| difference(d, &inspection))
-                .collect(),
+            differences: differences.collect(),
             foreign: inspection.foreign.iter().map(foreign).collect(),
         }))
     }
@@ -99,7 +98,7 @@ fn status_reply(status: &Status, inspection: Option<&Inspection>) -> message::St
         engine: Some(message::Engine {
             name: status.engine.map(engine_name).unwrap_or_default().to_owned(),
             reason: status.reason.clone(),
-            wanted: mode_name(status.wanted).to_owned(),
+            wanted: status.wanted.name().to_owned(),
             refused: status.refused.clone().unwrap_or_default(),
         }),
         kernel: inspection.map(kernel),
@@ -218,20 +217,23 @@ fn answer(answer: &Answer) -> message::Answer {
     message::Answer { verdict: verdict.to_owned(), backends: backends.collect() }
 }
 
-fn difference(difference: &Difference, inspection: &Inspection) -> message::Difference {
+/// `metadata.resourceVersion` by Service.
+type Versions<'a> = BTreeMap<&'a ServiceName, &'a str>;
+
+fn versions(rows: &[Row]) -> Versions<'_> {
+    rows.iter().filter_map(|r| Some((&r.owner.service, r.resource_version.as_deref()?))).collect()
+}
+
+fn difference(difference: &Difference, versions: &Versions<'_>) -> message::Difference {
     let (change, wanted) = match &difference.how {
         How::Missing => ("Missing", ""),
         How::Extra => ("Extra", ""),
         How::Different { wanted } => ("Different", wanted.as_str()),
     };
-    let version = |owner: &Owner| {
-        let mut rows = inspection.rows.iter().filter(|row| row.owner.service == owner.service);
-        rows.find_map(|row| row.resource_version.clone())
-    };
     message::Difference {
         change: change.to_owned(),
         object: difference.what.clone(),
-        service: difference.owner.as_ref().map(|o| origin(o, version(o).as_deref())),
+        service: difference.owner.as_ref().map(|o| origin(o, versions.get(&o.service).copied())),
         wanted: wanted.to_owned(),
     }
 }
@@ -263,21 +265,6 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::LoadBalancer => "LoadBalancer",
         Kind::ExternalIp => "ExternalIP",
         Kind::NodePort => "NodePort",
-    }
-}
-
-fn engine_name(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Ipvs => "ipvs",
-        Engine::Nftables => "nftables",
-    }
-}
-
-fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Auto => "auto",
-        Mode::Ipvs => "ipvs",
-        Mode::Nftables => "nftables",
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use netmodel::address::Protocol;
 use netmodel::inspect::Member;
-use netmodel::snapshot::ServiceName;
 
 use super::*;
 
@@ -53,24 +52,16 @@ fn a_frontend_names_its_service_and_its_backends() {
 
 #[test]
 fn a_difference_carries_the_version_of_its_service() {
-    let inspection = Inspection {
-        engine: Engine::Nftables,
-        kernel: "6.1".to_owned(),
-        settings: Vec::new(),
-        vip_link: None,
-        rows: vec![row("10.96.0.9", Answer::Refused)],
-        differences: Vec::new(),
-        foreign: Vec::new(),
-        problems: Vec::new(),
-    };
+    let rows = [row("10.96.0.9", Answer::Refused)];
+    let versions = versions(&rows);
     let missing =
         Difference { what: "an element".to_owned(), how: How::Missing, owner: Some(owner("http")) };
-    let told = difference(&missing, &inspection);
+    let told = difference(&missing, &versions);
     assert_eq!((told.change.as_str(), told.object.as_str()), ("Missing", "an element"));
     assert_eq!(told.service.unwrap().resource_version, "42");
     let how = How::Different { wanted: "1".to_owned() };
     let setting = Difference { what: "a setting is 0".to_owned(), how, owner: None };
-    let told = difference(&setting, &inspection);
+    let told = difference(&setting, &versions);
     assert_eq!((told.change.as_str(), told.wanted.as_str()), ("Different", "1"));
     assert!(told.service.is_none());
 }
