@@ -1,5 +1,6 @@
 //! The kernel: the only place of this crate that opens netlink sockets, writes settings or runs a
-//! program. Holds no policy; what to do comes in as operations of `netmodel`.
+//! program, but for the programs that `crate::foreign` reads others' rules with. Holds no policy;
+//! what to do comes in as operations of `netmodel`.
 //!
 //! Everything acts on the network namespace of the calling thread.
 
