@@ -139,11 +139,28 @@ fn a_bridge_that_came_back_gets_its_routes_and_settings_again() {
         let mut executor = Executor::open(Engine::Nftables).unwrap();
         sync(&mut executor, &snapshot, Changes::All);
         run("ip", "link del mini0");
-        assert!(!executor.sync(&snapshot, Changes::Network).failures.is_empty(), "no bridge");
+        let without = sync(&mut executor, &snapshot, Changes::Network);
+        assert_eq!((without.writes, without.repaired), (0, vec![]), "nothing can be done yet");
         run("ip", "link add mini0 type bridge");
         run("ip", "link set mini0 up");
-        assert!(sync(&mut executor, &snapshot, Changes::Network).writes > 0);
+        let with = sync(&mut executor, &snapshot, Changes::Network);
+        assert!(with.repaired.iter().any(|r| r.object == Object::Route), "{with:?}");
         assert_eq!(sync(&mut executor, &snapshot, Changes::All).writes, 0);
+    });
+}
+
+#[test]
+fn routes_by_a_bridge_that_was_never_there_wait_for_it_and_are_nobodys_damage() {
+    in_namespace(|| {
+        run("ip", "link del mini0");
+        let (snapshot, _) = one_service();
+        let mut executor = Executor::open(Engine::Nftables).unwrap();
+        sync(&mut executor, &snapshot, Changes::All);
+        run("ip", "link add mini0 type bridge");
+        run("ip", "link set mini0 up");
+        let with = sync(&mut executor, &snapshot, Changes::Network);
+        assert!(with.writes > 0, "{with:?}");
+        assert!(!with.repaired.iter().any(|r| r.object == Object::Route), "{with:?}");
     });
 }
 
@@ -166,6 +183,7 @@ fn what_the_kernel_refuses_of_one_service_it_does_not_refuse_of_the_others() {
             .collect();
         let report = executor.sync(&snapshot, Changes::Services(&names));
         assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+        assert!(!report.stuck, "the others are served: the node is well");
         let problems: Vec<String> = executor
             .problems()
             .iter()

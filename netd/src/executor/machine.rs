@@ -2,7 +2,7 @@
 
 use netmodel::nft::Layout;
 use netmodel::repair::{Object, Repair};
-use netmodel::route::{RouteOp, Routes, desired_routes, diff_routes};
+use netmodel::route::{RouteOp, Routes, Via, desired_routes, diff_routes};
 use netmodel::snapshot::Snapshot;
 
 use super::{Executor, Report};
@@ -37,17 +37,23 @@ impl Executor {
             Ok(routes) => routes,
             Err(error) => return report.failures.push(error),
         };
-        let desired = desired_routes(snapshot);
+        let mut desired = desired_routes(snapshot);
+        let left = std::mem::take(&mut self.routes);
+        if !self.network.has_link(bridge) {
+            // Whoever makes the bridge is not there yet, or makes it anew: that it comes is noticed.
+            let waiting = desired.extract_if(.., |_, via| *via == Via::Bridge);
+            self.routes = waiting.filter(|(net, via)| left.get(net) == Some(via)).collect();
+        }
         for op in diff_routes(&observed, &desired) {
             match self.network.change_route(&op, already_there(&observed, &op), bridge) {
                 Ok(()) => {
                     report.writes += 1;
-                    report.repaired.extend(repair(&self.routes, &op));
+                    report.repaired.extend(repair(&left, &op));
                 }
                 Err(error) => report.failures.push(error),
             }
         }
-        self.routes = desired;
+        self.routes.append(&mut desired);
     }
 }
 
