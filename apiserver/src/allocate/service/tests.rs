@@ -257,7 +257,7 @@ async fn addresses_come_from_every_range_that_is_ready() {
     for address in ["10.1.0.77", "10.3.0.77", "192.168.0.1", "10.2.0.0", "10.2.0.255"] {
         let refused = ask(address).unwrap_err();
         assert!(
-            refused.ends_with(": the provided network does not match the current range"),
+            refused.contains(": the provided network does not match the current range ("),
             "{refused}"
         );
     }
