@@ -5,9 +5,10 @@
 //! the API server's address. Inputs: a snapshot and the object; outputs: the object filled in, and the checks and
 //! writes that belong to it.
 
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Service, Taint};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, Taint};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IPAddress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use resources::api_server;
 use resources::object::Object;
 use resources::table::{self, Resource};
@@ -126,7 +127,9 @@ fn api_server_alone(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
 }
 
 /// Of a Service's status a node may say what it could not do; where the Service is reached from
-/// outside is not a node's to say (CVE-2020-8554 by another door).
+/// outside is not a node's to say (CVE-2020-8554 by another door). Nor is what comes along with a
+/// status: a Service whose owner is nobody would be collected, and a pod's labels choose whose
+/// backend it is (upstream: `plugin/pkg/admission/noderestriction`).
 pub(crate) fn status(
     api: &Api,
     user: &User,
@@ -134,20 +137,36 @@ pub(crate) fn status(
     old: &dyn Object,
 ) -> Result<(), ApiError> {
     api_server_alone(api, new)?;
-    let (Some(new), Some(old)) =
+    let Some(node) = user.node().filter(|_| !user.is_in(MASTERS)) else { return Ok(()) };
+    let (now, before) = (new.metadata(), old.metadata());
+    if new.as_any().is::<Pod>() && now.labels != before.labels {
+        let reason = format!("node {node:?} cannot update labels through pod status");
+        return Err(refused("pods", now, reason));
+    }
+    let (Some(service), Some(was)) =
         (new.as_any().downcast_ref::<Service>(), old.as_any().downcast_ref::<Service>())
     else {
         return Ok(());
     };
     let ingress = |s: &Service| s.status.as_ref()?.load_balancer.as_ref()?.ingress.clone();
-    if user.node().is_none() || user.is_in(MASTERS) || ingress(new) == ingress(old) {
+    let kept = ingress(service) == ingress(was)
+        && now.labels == before.labels
+        && now.annotations == before.annotations
+        && now.owner_references == before.owner_references
+        && now.finalizers == before.finalizers;
+    if kept {
         return Ok(());
     }
-    let services = table::by_path("", "v1", "services")
-        .ok_or_else(|| ApiError::Internal("services are not served".into()))?;
-    let name = new.metadata.name.as_deref().unwrap_or_default();
-    let reason = "a node may change the conditions of a Service and nothing else of its status";
-    Err(ApiError::forbidden(services, name, reason))
+    let reason =
+        "a node may change the conditions of a Service and nothing else through its status";
+    Err(refused("services", now, reason.to_owned()))
+}
+
+fn refused(plural: &str, metadata: &ObjectMeta, reason: String) -> ApiError {
+    match table::by_path("", "v1", plural) {
+        Some(row) => ApiError::forbidden(row, metadata.name.as_deref().unwrap_or_default(), reason),
+        None => ApiError::Internal(format!("{plural} are not served")),
+    }
 }
 
 /// Keeps pods off a new Node until it says that it is ready (upstream: TaintNodesByCondition,

@@ -225,7 +225,6 @@ impl<'a> Plan<'a> {
             Err(outside @ PortError::NotInRange(..)) => {
                 Err(self.invalid(vec![error(outside.to_string())]))
             }
-            // Upstream's message stays as it is; who is in the way goes into a second cause.
             Err(taken @ PortError::Allocated { .. }) => {
                 let text = taken.to_string();
                 let note = taken.note(asked);
@@ -279,7 +278,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Upstream's message stays as it is; what helps goes into a second cause.
+    /// After upstream's message, and as a second cause, comes what helps.
     fn explained(&self, error: FieldError, note: String) -> ApiError {
         match services_row() {
             Ok(resource) => ApiError::Explained {

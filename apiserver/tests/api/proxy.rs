@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, ask, message, node};
+use crate::harness::{Cluster, ask, message, node, pod};
 use crate::watches::Events;
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -100,6 +100,25 @@ async fn a_proxy_reads_slices_ranges_and_its_node_and_writes_events_in_both_grou
 }
 
 #[tokio::test]
+async fn a_node_does_not_make_its_pod_a_backend_of_others() {
+    let cluster = Cluster::start().await;
+    let mut own = pod("web");
+    own["spec"]["nodeName"] = json!("n1");
+    let (code, made) = cluster.post("/api/v1/namespaces/default/pods", own).await;
+    assert_eq!(code, 201, "{made}");
+    let node = cluster.client_as("system:node:n1", &["system:nodes"]).await;
+    let status = "/api/v1/namespaces/default/pods/web/status";
+    let ready = json!({ "status": { "phase": "Running" } }).to_string();
+    let (code, said) = ask(&node, "PATCH", status, MERGE, &ready).await;
+    assert_eq!(code, 200, "{said}");
+    let labels = json!({ "metadata": { "labels": { "app": "bank" } } }).to_string();
+    let (code, refused) = ask(&node, "PATCH", status, MERGE, &labels).await;
+    assert_eq!(code, 403, "{refused}");
+    let said = r#"node "n1" cannot update labels through pod status"#;
+    assert!(message(&refused).ends_with(said), "{refused}");
+}
+
+#[tokio::test]
 async fn nodes_say_of_a_service_what_they_cannot_do_and_no_more() {
     let cluster = Cluster::start().await;
     cluster.post(SERVICES, service("web", json!({}))).await;
@@ -120,7 +139,18 @@ async fn nodes_say_of_a_service_what_they_cannot_do_and_no_more() {
     let conditions = now["status"]["conditions"].as_array().unwrap();
     let found = conditions.iter().find(|c| c["type"] == ours).unwrap();
     assert_eq!((conditions.len(), &found["status"]), (2, &json!("True")), "{now}");
-    // Neither the rest of the status nor the spec is a node's to write.
+    // Neither the metadata, nor the rest of the status, nor the spec is a node's to write.
+    let owner = json!([{ "apiVersion": "v1", "kind": "Pod", "name": "gone", "uid": "gone" }]);
+    for metadata in [
+        json!({ "ownerReferences": owner }),
+        json!({ "labels": { "a": "b" } }),
+        json!({ "annotations": { "minictl.io/ipvs-scheduler": "sh" } }),
+        json!({ "finalizers": ["example.com/never"] }),
+    ] {
+        let patch = json!({ "metadata": metadata }).to_string();
+        let (code, refused) = ask(&node, "PATCH", &status, MERGE, &patch).await;
+        assert_eq!(code, 403, "{metadata}: {refused}");
+    }
     let ingress = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "8.8.8.8" }] } } });
     let (code, refused) = ask(&node, "PATCH", &status, MERGE, &ingress.to_string()).await;
     assert_eq!(code, 403, "{refused}");
