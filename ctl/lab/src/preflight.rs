@@ -33,6 +33,9 @@ pub enum PreflightError {
         /// The flag that changes it.
         flag: &'static str,
     },
+    /// A range of IPv6 on a machine that has none.
+    #[error("this machine's kernel has no IPv6: use --ip-family ipv4")]
+    NoIpv6,
     /// The machine's network could not be read.
     #[error("read this machine's network")]
     Network(#[from] netns::LinkError),
@@ -59,11 +62,15 @@ pub fn check_machine() -> Result<(), PreflightError> {
     Ok(())
 }
 
-/// Checks that the lab's network is free on this machine.
+/// Checks that this machine has the families of the lab's network, and that it is free.
 ///
 /// # Errors
 /// What it clashes with.
 pub async fn check_network(spec: &LabSpec) -> Result<(), PreflightError> {
+    let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+    if !has_ipv6 && spec.network.iter().any(|network| network.addr().is_ipv6()) {
+        return Err(PreflightError::NoIpv6);
+    }
     let present = Links::here()?.destinations().await?;
     match clashes(&spec.network, &present).first() {
         Some(&(wanted, present)) => {

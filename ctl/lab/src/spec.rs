@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use families::{FamilyError, IpFamily, Wished};
 
-mod families;
+pub(crate) mod families;
 
 /// Port of the API server on its node.
 pub const API_PORT: u16 = 6443;
@@ -37,6 +37,9 @@ pub enum SpecError {
     /// The network is too small.
     #[error("--network {0} is too small: use {1}")]
     Network(IpNet, &'static str),
+    /// An uplink for a lab without IPv4.
+    #[error("--uplink needs IPv4: use --ip-family ipv4 or dual")]
+    Uplink,
     /// The networks of nodes, pods and Services overlap.
     #[error("{0} and {1} overlap: choose another --network, --cluster-cidr or --service-cidr")]
     Overlap(IpNet, IpNet),
@@ -81,8 +84,10 @@ impl Dataplane {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
     /// Pods, a range of each family; each node gets a /24 or /64 of it.
+    #[serde(deserialize_with = "families::one_or_many")]
     pub cluster: Vec<IpNet>,
     /// ClusterIPs, a range of each family; the first is the cluster's own family.
+    #[serde(deserialize_with = "families::one_or_many")]
     pub service: Vec<IpNet>,
 }
 
@@ -101,6 +106,7 @@ pub struct LabSpec {
     /// Number of nodes.
     pub nodes: u32,
     /// The node network, a range of each family; the first is the cluster's own family.
+    #[serde(deserialize_with = "families::one_or_many")]
     pub network: Vec<IpNet>,
     /// Pod and Service addresses.
     pub ranges: Ranges,
@@ -176,6 +182,9 @@ impl LabSpec {
         let most = 99;
         if self.nodes == 0 || self.nodes > most {
             return Err(SpecError::Nodes(self.nodes, most));
+        }
+        if self.uplink && self.network_v4().is_none() {
+            return Err(SpecError::Uplink);
         }
         let ranges: Vec<IpNet> = self.network.iter().copied().chain(self.ranges.all()).collect();
         for (i, a) in ranges.iter().enumerate() {
@@ -321,6 +330,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lab_of_before_there_were_two_families_can_be_read() {
+        let old = r#"{"name":"old","nodes":1,"network":"192.168.56.0/24",
+            "ranges":{"cluster":"10.244.0.0/16","service":"10.96.0.0/12"},
+            "dataplane":"auto","uplink":false}"#;
+        let old: LabSpec = serde_json::from_str(old).unwrap();
+        assert_eq!(old.network, [net("192.168.56.0/24")]);
+        assert_eq!(old.ranges.all().count(), 2);
+        let new: LabSpec = serde_json::from_value(serde_json::to_value(lab(2)).unwrap()).unwrap();
+        assert_eq!(new, lab(2));
+    }
+
+    #[test]
     fn every_host_of_the_largest_lab_has_an_address_of_its_own() {
         let hosts = lab(99).hosts();
         let mut all: Vec<IpNet> = hosts.iter().flat_map(|host| host.addresses.clone()).collect();
@@ -365,6 +386,10 @@ mod tests {
             spec.validate().unwrap_err().to_string(),
             "--network fd00:192:168:56::/120 is too small: use a /64 such as fd00:192:168:56::/64"
         );
+        spec.network = vec![net("fd00:192:168:56::/64")];
+        assert_eq!(spec.validate(), Ok(()));
+        spec.uplink = true;
+        assert_eq!(spec.validate(), Err(SpecError::Uplink));
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub struct MachineSpec {
     /// The node's name.
     pub node: String,
     /// The node's addresses, one of each family, the cluster's own family first. Never empty.
+    #[serde(alias = "address", deserialize_with = "crate::spec::families::one_or_many")]
     pub addresses: Vec<IpAddr>,
     /// Pod and Service addresses.
     pub ranges: Ranges,

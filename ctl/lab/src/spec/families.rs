@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Ranges;
 
@@ -137,6 +137,24 @@ fn complete(
             }
         })
         .collect()
+}
+
+/// Reads a list; clusters of before there were two families have a single item in its place.
+pub(crate) fn one_or_many<'de, T, D>(input: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(match Either::deserialize(input)? {
+        Either::One(one) => vec![one],
+        Either::Many(all) => all,
+    })
 }
 
 /// The number whose hexadecimal digits are this one's decimal digits.
