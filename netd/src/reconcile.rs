@@ -157,6 +157,10 @@ impl Reconciler {
                 self.note(report, Some(full));
                 self.tell(full);
             }
+            // Not before the engine serves: whoever asked for it goes by that.
+            if let Some((_, decision)) = &self.decided {
+                self.teller.engine(decision.to_string(), &mut self.inputs);
+            }
             if std::mem::take(&mut self.timers.audit_is_due) {
                 let report = self.in_kernel(Executor::audit).await?;
                 self.note(report, None);
@@ -221,7 +225,7 @@ impl Reconciler {
         }
     }
 
-    /// Sees to it that the engine in use is the wanted one, and that the Node says so.
+    /// Sees to it that the engine in use is the wanted one.
     async fn follow_the_wish(&mut self) -> Result<(), NetdError> {
         let own = self.inputs.own_node.as_ref();
         self.health.set_leaving(self.inputs.is_leaving());
@@ -233,9 +237,6 @@ impl Reconciler {
         if !stands {
             let decision = self.decide(&wish).await?;
             self.adopt(wish, decision).await?;
-        }
-        if let Some((_, decision)) = &self.decided {
-            self.teller.engine(decision.to_string(), &mut self.inputs);
         }
         Ok(())
     }
