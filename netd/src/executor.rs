@@ -62,6 +62,9 @@ pub struct Report {
     pub repaired: Vec<Repair>,
     /// Steps that failed. Those that concern one Service are among [`Executor::problems`], too.
     pub failures: Vec<OpError>,
+    /// The kernel could not be brought to the Services as a whole. Any other failure concerns one
+    /// of them, or the node's own routes and settings, and keeps nobody else waiting.
+    pub stuck: bool,
 }
 
 impl Report {
@@ -71,6 +74,7 @@ impl Report {
         self.forgotten += other.forgotten;
         self.repaired.extend(other.repaired);
         self.failures.extend(other.failures);
+        self.stuck |= other.stuck;
     }
 }
 
@@ -255,12 +259,14 @@ impl Executor {
         udp.extend(self.plane.iter().map(|(f, _)| *f).filter(is_udp));
         self.refused.clear();
         self.sync_settings(&layout, report);
+        // Before the changes: one that fails as a whole takes it back.
+        self.layout = Some(layout.clone());
         if let Err(error) = self.sync_kernel(snapshot, &layout, unchanged, report) {
             self.table.known = None;
+            report.stuck = true;
             report.failures.push(error);
         }
         self.sync_routes(snapshot, report);
-        self.layout = Some(layout);
         // What was lost while nobody looked is not known: look at everything.
         Lost { udp, sticky: true }
     }
@@ -397,7 +403,10 @@ impl Executor {
     fn write_table(&mut self, ops: &[nft::Op], report: &mut Report) {
         match self.table.execute(ops, report) {
             Ok(refused) => self.note_refused(refused, report),
-            Err(error) => report.failures.push(error),
+            Err(error) => {
+                report.stuck = true;
+                report.failures.push(error);
+            }
         }
     }
 
@@ -412,6 +421,7 @@ impl Executor {
             }
             Err(error) => {
                 self.layout = None;
+                report.stuck = true;
                 report.failures.push(error);
             }
         }

@@ -320,7 +320,9 @@ impl Reconciler {
         });
         let report = report.await?;
         let now = Timestamp::now();
-        let well = report.failures.is_empty();
+        // One Service that the kernel refuses, or a route that somebody else has, must not make
+        // load balancers leave the node: that is told in other ways.
+        let well = !report.stuck;
         self.metrics.looked(began.elapsed(), all, well, now);
         if well {
             self.metrics.programmed(&triggered, now);

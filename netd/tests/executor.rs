@@ -7,7 +7,9 @@
 #![expect(clippy::print_stdout, reason = "a skip is told where the tests are run")]
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use netd::{Changes, Executor, Report};
 use netmodel::address::Protocol;
@@ -206,6 +208,30 @@ fn what_the_kernel_refuses_of_one_service_it_does_not_refuse_of_the_others() {
         );
         assert_eq!(executor.problems(), []);
         assert_eq!(executor.inspect(&snapshot).unwrap().differences, []);
+        assert_eq!(sync(&mut executor, &snapshot, Changes::All).writes, 0);
+    });
+}
+
+#[test]
+fn a_table_that_another_program_holds_is_the_whole_nodes_failure_until_it_lets_go() {
+    in_namespace(|| {
+        let (snapshot, _) = one_service();
+        let mut executor = Executor::open(Engine::Nftables).unwrap();
+        // A table with an owner goes when its owner does, and nobody else may change it.
+        let mut owner = Command::new("nft").arg("-i").stdin(Stdio::piped()).spawn().unwrap();
+        let mut commands = owner.stdin.take().unwrap();
+        writeln!(commands, "add table inet minictl {{ flags owner; }}").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while run("nft", "list tables").is_empty() {
+            assert!(Instant::now() < deadline, "nft made no table");
+            std::thread::yield_now();
+        }
+        let report = executor.sync(&snapshot, Changes::All);
+        assert!(report.stuck && report.failures.len() == 1, "{report:?}");
+        drop(commands);
+        owner.wait().unwrap();
+        let report = sync(&mut executor, &snapshot, Changes::All);
+        assert!(!report.stuck && report.repaired.is_empty(), "{report:?}");
         assert_eq!(sync(&mut executor, &snapshot, Changes::All).writes, 0);
     });
 }

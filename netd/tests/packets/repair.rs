@@ -140,6 +140,7 @@ fn a_foreign_route_in_the_way_is_reported_and_stays() {
         (report, net.node1.ip("route show 10.244.2.0/24"))
     };
     assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+    assert!(!report.stuck, "Services do not wait for a route");
     assert_eq!(report.failures[0].to_string(), "set the route to 10.244.2.0/24");
     assert!(routes.contains("192.168.56.99"), "{routes}");
 }
