@@ -2,8 +2,9 @@
 //! there, kept up to date Service by Service.
 //!
 //! Owns which Service wins when two claim one frontend: the one to which the API gave it, else the
-//! first by name (the API prevents it for everything but external addresses). Invariant: after any sequence of [`Dataplane::refresh`]
-//! calls that covers all changed Services, the value equals [`Dataplane::of`] the same snapshot.
+//! first by name (the API prevents it for everything but external addresses). Invariant: after any
+//! sequence of [`Dataplane::refresh`] calls that covers all changed Services, the value equals
+//! [`Dataplane::of`] the same snapshot.
 //! Deliberately not here: kernel objects.
 
 use std::collections::btree_map::Entry;

@@ -130,9 +130,18 @@ impl TableSide {
         report: &mut Report,
     ) -> Result<Refused, OpError> {
         report.writes += 1;
-        if self.kernel.exists()? && self.kernel.load(&desired, clients).is_ok() {
-            self.known = Some(desired);
-            return Ok(Refused::new());
+        if self.kernel.exists()? {
+            match self.kernel.load(&desired, clients) {
+                Ok(()) => {
+                    self.known = Some(desired);
+                    return Ok(Refused::new());
+                }
+                // What is wrong with which element shows below, and is told there.
+                Err(error) => {
+                    let error = crate::error_chain(&error);
+                    tracing::warn!(error, "the table can't be replaced in one go");
+                }
+            }
         }
         // Nothing serves yet, or something is wrong with one of the elements: rules first.
         let elements = desired.elements;
