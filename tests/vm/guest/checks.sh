@@ -17,8 +17,9 @@ wanted() { grep -qE "vm_part=($1|all)" /proc/cmdline; }
 modprobe br_netfilter
 if wanted packets; then
   # Tests at the same time would each want the same module first.
-  for module in sctp veth bridge dummy; do modprobe $module; done
-  real_packets ipvs
+  for module in sctp veth bridge dummy nf_tables nfnetlink; do modprobe $module; done
+  # Firewalls of others need their programs, and are told from another's words on nftables only.
+  real_packets ipvs --skip firewalls::
   # All of it runs on nftables on any machine: here what is new of this kernel.
   [ -n "$(cat tests)" ] || real_packets nftables matrix:: sctp
 fi
