@@ -335,7 +335,7 @@ impl Executor {
         }
         let left = std::mem::take(&mut balancer.have);
         let node_ports = &snapshot.settings.node_ports;
-        let idle = balancer.observe(&mut self.network, layout, node_ports, &self.plane)?;
+        let idle = balancer.observe(&mut self.network, layout, node_ports, &self.plane, &left)?;
         if unchanged {
             let repairs = ipvs::repairs::repairs(&left, &balancer.have, &self.plane);
             report.repaired.extend(repairs);

@@ -63,7 +63,8 @@ impl Executor {
         let own = snapshot.this_node().into_iter().flat_map(|n| n.addresses.clone()).collect();
         let node_ports = &snapshot.settings.node_ports;
         servers.retain(|frontend, server| {
-            let ours = ipvs::is_ours(frontend, &addresses, &own, node_ports, &self.plane);
+            let ours = balancer.have.servers.contains_key(frontend)
+                || ipvs::is_ours(frontend, &addresses, &own, node_ports, &self.plane);
             if !ours {
                 let what = format!("{frontend} scheduler {}", server.scheduler);
                 foreign.push(Foreign { kind: "virtual server", what, whose: None });

@@ -42,18 +42,24 @@ impl Balancer {
         })
     }
 
-    /// Reads what the kernel holds; returns the retired destinations without connections.
+    /// Reads what the kernel holds; returns the retired destinations without connections. What was
+    /// `left` there is ours whatever it looks like now: a server at the node's own address that
+    /// drains, after the Service that named that address went.
     pub(super) fn observe(
         &mut self,
         network: &mut Network,
         layout: &Layout,
         node_ports: &RangeInclusive<u16>,
         plane: &Dataplane,
+        left: &Programmed,
     ) -> Result<Idle, OpError> {
         let addresses = network.addresses(VIP_LINK)?;
         let (mut servers, connections) = self.kernel.servers()?;
         let all = servers.keys().filter(|f| f.addr.is_ipv4()).count();
-        servers.retain(|f, _| ipvs::is_ours(f, &addresses, &layout.own, node_ports, plane));
+        servers.retain(|f, _| {
+            left.servers.contains_key(f)
+                || ipvs::is_ours(f, &addresses, &layout.own, node_ports, plane)
+        });
         self.foreign = all - servers.keys().filter(|f| f.addr.is_ipv4()).count();
         self.have = Programmed { servers, addresses };
         self.schedulers.default.clone_from(&layout.schedulers.default);

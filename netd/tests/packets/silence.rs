@@ -84,6 +84,49 @@ fn what_somebody_changed_in_ipvs_is_put_back_and_named() {
     assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0);
 }
 
+/// Ends a connection, and audits until nothing is left of the server that it kept.
+fn until_drained(netd: &mut Netd, net: &Net, snapshot: &Snapshot, open: impl Sized, server: &str) {
+    // What IPVS remembers of a connection that ended, it remembers for two minutes: less, here.
+    net.node1.command("ipvsadm", "--set 2 2 2");
+    drop(open);
+    let start = Instant::now();
+    while net.node1.command("ipvsadm", "-Ln").contains(server) {
+        netd.audit(&net.node1, snapshot);
+        assert!(
+            start.elapsed() < Duration::from_secs(150),
+            "{}",
+            net.node1.command("ipvsadm", "-Lnc")
+        );
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+}
+
+/// Nothing but what netd remembers tells such a server from others': its address is not on netd's
+/// link, and its port is no node port.
+#[test]
+#[ignore = "needs IPVS; run in the virtual machine"]
+fn a_service_at_the_nodes_own_address_drains_and_then_leaves_nothing() {
+    assert!(root() && engine() == Engine::Ipvs);
+    let net = isolated();
+    let _server = serve(&net.b, "b", at("10.244.1.6:8080"));
+    let mut snapshot = cluster();
+    let at_the_node = |service: &mut netmodel::snapshot::Service| {
+        web("10.96.0.11")(service);
+        service.external_ips = vec![crate::ip("192.168.56.70")];
+    };
+    let name = add(&mut snapshot, "web", at_the_node, &["10.244.1.6"]);
+    let mut netd = Netd::new(&net.node1, "node-1", Engine::Ipvs);
+    netd.sync(&net.node1, &snapshot);
+    let mut open = connect(&net.client, at("192.168.56.70:80"));
+    assert!(answered(&ask(&mut open), &["b"], &[]));
+    snapshot.services.remove(&name);
+    snapshot.slices.remove(&name);
+    netd.sync_some(&net.node1, &snapshot, Some(&name));
+    netd.sync(&net.node1, &snapshot);
+    assert!(answered(&ask(&mut open), &["b"], &[]), "the open connection lives");
+    until_drained(&mut netd, &net, &snapshot, open, "192.168.56.70:80");
+}
+
 #[test]
 #[ignore = "needs IPVS; run in the virtual machine"]
 fn a_service_that_went_drains_and_then_leaves_nothing() {
@@ -110,19 +153,7 @@ fn a_service_that_went_drains_and_then_leaves_nothing() {
         assert_eq!(tcp(&net.a, at("10.96.0.11:22")), Outcome::Silence, "look {look}");
         netd.sync(&net.node1, &snapshot);
     }
-    // What IPVS remembers of a connection that ended, it remembers for two minutes: less, here.
-    net.node1.command("ipvsadm", "--set 2 2 2");
-    drop(open);
-    let start = Instant::now();
-    while net.node1.command("ipvsadm", "-Ln").contains("10.96.0.11") {
-        netd.audit(&net.node1, &snapshot);
-        assert!(
-            start.elapsed() < Duration::from_secs(150),
-            "{}",
-            net.node1.command("ipvsadm", "-Lnc")
-        );
-        std::thread::park_timeout(Duration::from_millis(500));
-    }
+    until_drained(&mut netd, &net, &snapshot, open, "10.96.0.11");
     assert!(!net.node1.ip("address show dev mini-ipvs0").contains("10.96.0.11"));
     // Puts the timeout back.
     netd.sync(&net.node1, &snapshot);
