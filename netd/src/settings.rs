@@ -79,17 +79,19 @@ pub(crate) fn wanted(layout: &Layout, alone: bool) -> Vec<Setting> {
     }
     if layout.engine == Engine::Ipvs {
         let of_ipvs = |(name, value, why)| setting(format!("net.ipv4.vs.{name}"), value, why);
-        out.extend(for_ipvs().map(of_ipvs));
+        let recent = sysctl::kernel_is_at_least(5, 9);
+        out.extend(for_ipvs(recent).map(of_ipvs));
     }
     out.retain(|setting| sysctl::exists(&setting.name));
     out
 }
 
-fn for_ipvs() -> [(&'static str, &'static str, &'static str); 4] {
+/// What IPVS needs; `recent` is Linux from 5.9 on.
+fn for_ipvs(recent: bool) -> [(&'static str, &'static str, &'static str); 4] {
     // What becomes of a client's port that is used again while its last connection is still
     // remembered: with 1 a new backend is chosen, which before Linux 5.9 cost the client a second
     // (https://github.com/kubernetes/kubernetes/issues/93297).
-    let reuse = match sysctl::kernel_is_at_least(5, 9) {
+    let reuse = match recent {
         true => ("conn_reuse_mode", "1", "since Linux 5.9 a reused client port gets a new backend"),
         false => ("conn_reuse_mode", "0", "before Linux 5.9 a reused client port waits a second"),
     };
@@ -99,4 +101,21 @@ fn for_ipvs() -> [(&'static str, &'static str, &'static str); 4] {
         ("expire_quiescent_template", "1", "clients leave a backend that is retired"),
         reuse,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipvs_is_set_as_the_kernel_needs_it() {
+        let of = |recent| for_ipvs(recent).map(|(name, value, _)| (name, value));
+        let always =
+            [("conntrack", "1"), ("expire_nodest_conn", "1"), ("expire_quiescent_template", "1")];
+        for recent in [true, false] {
+            assert_eq!(of(recent)[..3], always);
+        }
+        assert_eq!(of(true)[3], ("conn_reuse_mode", "1"));
+        assert_eq!(of(false)[3], ("conn_reuse_mode", "0"), "else each reused port waits a second");
+    }
 }
