@@ -47,13 +47,14 @@ async fn follow(
     let links = Links::here()?;
     let mut homes = homes(now, &look(&links, own_links).await?);
     loop {
-        monitor.changed().await;
-        tokio::time::sleep(SETTLE).await;
         let seen = look(&links, own_links).await?;
         let chosen = choose(wanted, now, &homes, &seen);
         if chosen == now {
             let known = self::homes(now, &seen);
             homes = known.into_iter().zip(homes).map(|(new, old)| new.or(old)).collect();
+            // Only now: an address may have gone before anybody listened.
+            monitor.changed().await;
+            tokio::time::sleep(SETTLE).await;
             continue;
         }
         tokio::time::sleep(SETTLE).await;

@@ -180,6 +180,7 @@ impl NodeNetwork {
         let _nobody_wires = self.wired.write().await;
         let pods = self.pods();
         let mut done: Vec<Repair> = Vec::new();
+        let mut failed = None;
         // What is mended shows what else is missing: the bridge's index, then its ports.
         for _ in 0..3 {
             let seen = self.look(&pods).await.map_err(SandboxError::Link)?;
@@ -187,12 +188,19 @@ impl NodeNetwork {
             if repairs.is_empty() {
                 break;
             }
+            failed = None;
             for repair in repairs {
-                self.execute(&repair, &pods).await?;
-                done.push(repair);
+                match self.execute(&repair, &pods).await {
+                    Ok(()) => done.push(repair),
+                    // The others are mended all the same.
+                    Err(error) => failed = Some(error),
+                }
             }
         }
-        Ok((!done.is_empty()).then(|| tell(&done, &self.bridge.name, &pods)))
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((!done.is_empty()).then(|| tell(&done, &self.bridge.name, &pods))),
+        }
     }
 
     fn pods(&self) -> BTreeMap<String, Wired> {
