@@ -271,6 +271,9 @@ pub(crate) async fn up(state: &Path, options: cli::Up) -> Result<()> {
         containerd: reachable.then(|| machine_containerd.to_owned()),
         settings_before: netd::settings_now(),
     };
+    if families != IpFamily::Ipv4 {
+        netd::keep_listening_to_routers()?;
+    }
     up::machine(state, &spec, &this_program()?, &steps).await?;
     steps.step(&format!("node {} is ready", spec.node));
     let socket = spec.containerd.unwrap_or_else(|| paths.containerd_socket());
@@ -289,9 +292,19 @@ fn machine_name() -> Result<String> {
 
 /// The addresses of the machine that others can reach it by.
 async fn machine_addresses() -> Result<Vec<IpAddr>> {
-    let addresses = netns::Links::here()?.addresses().await?;
-    let addresses = addresses.into_iter().map(|(_, net)| net.addr());
-    Ok(addresses.filter(is_reachable).collect())
+    let links = netns::Links::here()?;
+    let ways_out = links.routes().await?.into_iter().filter(|r| r.destination.prefix_len() == 0);
+    let ways_out: Vec<u32> = ways_out.filter_map(|route| route.link).collect();
+    Ok(reached_by(&links.addresses().await?, &ways_out))
+}
+
+/// Those on links that lead out of the machine, if any does: bridges of labs and of Docker have
+/// addresses, too.
+fn reached_by(addresses: &[(u32, IpNet)], ways_out: &[u32]) -> Vec<IpAddr> {
+    let all = addresses.iter().filter(|(_, net)| is_reachable(&net.addr()));
+    let (outside, others): (Vec<_>, Vec<_>) = all.partition(|(link, _)| ways_out.contains(link));
+    let chosen = if outside.is_empty() { others } else { outside };
+    chosen.into_iter().map(|(_, net)| net.addr()).collect()
 }
 
 fn is_reachable(address: &IpAddr) -> bool {
@@ -438,6 +451,10 @@ mod tests {
             .to_vec();
         let reachable: Vec<IpAddr> = all.iter().copied().filter(is_reachable).collect();
         assert_eq!(list_of(&reachable), "10.0.0.5,fd00::5");
+        let on = |link: u32, net: &str| (link, net.parse().unwrap());
+        let seen = [on(1, "10.0.0.5/24"), on(2, "fe80::1/64"), on(2, "fd00:192:168:56::1/64")];
+        assert_eq!(list_of(&reached_by(&seen, &[1])), "10.0.0.5", "a lab's bridge leads nowhere");
+        assert_eq!(list_of(&reached_by(&seen, &[])), "10.0.0.5,fd00:192:168:56::1");
         assert_eq!(families_of(&reachable), IpFamily::Dual);
         assert_eq!(families_of(&reachable[..1]), IpFamily::Ipv4);
         let ranges = Wished::default().ranges(IpFamily::Dual).unwrap();

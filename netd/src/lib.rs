@@ -41,7 +41,7 @@ pub use engine::{Choice, Mode, choose};
 pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
 pub use kernel::OpError;
 pub use service::{finding, service};
-pub use settings::{restore_settings, settings_now};
+pub use settings::{keep_listening_to_routers, restore_settings, settings_now};
 pub use wanted::WANTED_ANNOTATION;
 
 /// The annotation on a Node that says which engine serves it, and why.

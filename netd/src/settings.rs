@@ -25,7 +25,29 @@ const MACHINE: &[&str] = &[
 /// modules that are not loaded yet are left out.
 #[must_use]
 pub fn settings_now() -> BTreeMap<String, String> {
-    MACHINE.iter().filter_map(|name| Some(((*name).to_owned(), sysctl::get(name)?))).collect()
+    let machine = MACHINE.iter().map(|name| (*name).to_owned());
+    let all = machine.chain(of_links_with_routers());
+    all.filter_map(|name| sysctl::get(&name).map(|value| (name, value))).collect()
+}
+
+/// Has the kernel go on listening to routers on the links where it does so now. As soon as it
+/// forwards IPv6 it would stop, and forget the machine's own way out at that very moment.
+///
+/// # Errors
+/// The first setting that can't be changed.
+pub fn keep_listening_to_routers() -> Result<(), OpError> {
+    of_links_with_routers().into_iter().try_for_each(|name| sysctl::set(&name, "2").map(drop))
+}
+
+/// The settings `accept_ra` that are 1: listen unless forwarding.
+fn of_links_with_routers() -> Vec<String> {
+    let links = std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    let links = links.filter_map(|entry| entry.file_name().into_string().ok());
+    links
+        .filter(|link| !["all", "default", "lo"].contains(&link.as_str()))
+        .map(|link| format!("net.ipv6.conf.{}.accept_ra", link.replace('.', "/")))
+        .filter(|name| sysctl::get(name).as_deref() == Some("1"))
+        .collect()
 }
 
 /// Puts the settings back to what they were. Returns the steps that failed; the others are done

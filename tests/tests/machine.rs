@@ -109,6 +109,28 @@ fn one_machine_is_a_cluster_and_is_left_as_it_was() {
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
+#[test]
+fn a_machine_with_ipv6_has_both_families_and_goes_on_listening_to_its_router() {
+    if !can_run_labs() {
+        return;
+    }
+    let _alone = alone();
+    let machine = Machine::new("mini-both");
+    let _ = machine.shell("ip addr add 2001:db8::2/64 dev eth0 nodad");
+    // As of a lab: others don't reach the machine by it.
+    let _ = machine.shell("ip link add mini-x type bridge; ip addr add fd00:7::1/64 dev mini-x");
+    let settings = "cd /proc/sys/net/ipv6/conf; cat eth0/accept_ra all/forwarding";
+    assert_eq!(machine.shell(settings), "1\n0\n");
+    let up = machine.minictl(&["up", "--no-images", "--node-name", "both"]).ok();
+    assert!(up.contains("node both at 198.51.100.2,2001:db8::2."), "{up}");
+    assert_eq!(machine.shell(settings), "2\n1\n", "a router that forwards hears no other");
+    let path = "jsonpath={.spec.podCIDRs[*]}";
+    let ranges = machine.minictl(&["get", "node", "both", "-o", path]).ok();
+    assert_eq!(ranges, "10.244.0.0/24 fd00:10:244::/64");
+    let _ = machine.minictl(&["down"]).ok();
+    assert_eq!(machine.shell(settings), "1\n0\n");
+}
+
 /// A containerd as a machine's service manager starts it, where none runs already.
 struct Service(Option<(std::process::Child, tempfile::TempDir)>);
 

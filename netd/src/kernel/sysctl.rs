@@ -32,6 +32,12 @@ pub(crate) fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0_u32), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
+/// As `sysctl` writes names: dots part them, and what is a dot in a link's name is a slash.
 fn path(name: &str) -> PathBuf {
-    PathBuf::from("/proc/sys").join(name.replace('.', "/"))
+    let swapped = name.chars().map(|c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    });
+    PathBuf::from("/proc/sys").join(swapped.collect::<String>())
 }
