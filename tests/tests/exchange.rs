@@ -363,10 +363,11 @@ impl Cluster {
 
     /// Soon each of these pods gets some of many calls, and no other pod gets any.
     fn answers_come_from(&self, pods: &[&str]) {
-        let one = || call(&self.bed.pod_a, "tcp/10.96.100.1:80").expect("web answers").0;
+        let one = || call(&self.bed.pod_a, "tcp/10.96.100.1:80").map(|(name, _)| name);
         wait_for("the right pods", LIMIT, || {
             // A fair coin does not fall on one side 40 times in a row.
-            let names: BTreeSet<String> = (0..40).map(|_| one()).collect();
+            let names: Result<BTreeSet<String>, _> = (0..40).map(|_| one()).collect();
+            let names = names?;
             let right = names.iter().map(String::as_str).eq(pods.iter().copied());
             if right { Ok(()) } else { Err(format!("{names:?} and not {pods:?}")) }
         });

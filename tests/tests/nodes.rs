@@ -86,18 +86,22 @@ fn a_damaged_pod_network_mends_itself_within_a_second() {
     ];
     let nodes = lab.state().join("labs/mend/nodes").display().to_string();
     for (damage, told) in damages {
-        let before = lab.minictl(&["get", "events", "-o", "json"]).json();
-        let took =
-            mended_after("/run/netns/mend-node-1", &damage.replace("$NODES", &nodes), &sockets);
-        assert!(took < REPAIR, "{damage:?} was mended after {took:?} only");
-        wait_for(&format!("the event about {damage:?}"), LIMIT, || {
-            let events = lab.minictl(&["get", "events", "-o", "json"]).json();
-            if repairs(&events, told) > repairs(&before, told) {
-                Ok(())
-            } else {
-                Err(events.to_string())
-            }
-        });
+        let damage = damage.replace("$NODES", &nodes);
+        // A machine that was busy with something else has two more tries.
+        let mut took = Vec::new();
+        while took.len() < 3 && took.iter().all(|took| *took >= REPAIR) {
+            let before = lab.minictl(&["get", "events", "-o", "json"]).json();
+            took.push(mended_after("/run/netns/mend-node-1", &damage, &sockets));
+            wait_for(&format!("the event about {damage:?}"), LIMIT, || {
+                let events = lab.minictl(&["get", "events", "-o", "json"]).json();
+                if repairs(&events, told) > repairs(&before, told) {
+                    Ok(())
+                } else {
+                    Err(events.to_string())
+                }
+            });
+        }
+        assert!(took.iter().any(|took| *took < REPAIR), "{damage:?} was mended after {took:?}");
     }
 }
 
