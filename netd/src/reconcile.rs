@@ -357,7 +357,12 @@ impl Reconciler {
     }
 
     /// Takes note of what was done; `look` says whether it was a look, and a full one.
-    fn note(&mut self, report: Report, look: Option<bool>) {
+    fn note(&mut self, mut report: Report, look: Option<bool>) {
+        if look.is_none() && !report.failures.is_empty() {
+            // It would be told twice a second. The look that it hastens finds the same, and tells.
+            report.failures.clear();
+            hasten(&mut self.timers.look_at, self.retry);
+        }
         self.activity.add(&report, Timestamp::now());
         if report.writes + report.forgotten > 0 {
             tracing::debug!(writes = report.writes, forgotten = report.forgotten, "data plane");
@@ -373,9 +378,7 @@ impl Reconciler {
             return;
         }
         hasten(&mut self.timers.look_at, self.retry);
-        if look.is_some() {
-            self.retry = (self.retry * 2).min(LAST_RETRY);
-        }
+        self.retry = (self.retry * 2).min(LAST_RETRY);
         let failures = report.failures.iter();
         let causes: Vec<String> = failures.map(|failure| crate::error_chain(failure)).collect();
         tracing::warn!(node = %self.node, failures = ?causes, "data plane");
