@@ -6,6 +6,7 @@
 mod cli;
 mod clusters;
 mod dataplane;
+mod footprint;
 mod node;
 mod server;
 mod terminal;

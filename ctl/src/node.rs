@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli;
 use crate::dataplane::{self, Socket};
+use crate::footprint;
 
 /// The bridge that pods are attached to.
 pub(crate) const BRIDGE: &str = "mini0";
@@ -56,11 +57,12 @@ async fn run_halves(options: &cli::Node, kubeconfig: &Path, stop: CancellationTo
     let kube = kube_config(kubeconfig).await?;
     let client = kube::Client::try_from(kube.clone())?;
     let (control, questions) = netd::control();
-    let services = tonic::service::Routes::new(netd::service(control));
+    let services = tonic::service::Routes::new(netd::service(control.clone()));
+    let shrunk = footprint::shrink_once_served(control);
     let agent = agent::run(agent_config(options, kube, services)?, stop.child_token());
     let netd = netd::run(client, netd_config(options), questions, stop.child_token());
-    let (agent, netd) =
-        tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()));
+    let (agent, netd, ()) =
+        tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()), shrunk);
     agent.context("agent")?;
     netd.context("netd")
 }
@@ -98,9 +100,10 @@ pub(crate) async fn run_netd(
         health_address: options.netd.healthz_bind_address.0,
     };
     let (control, questions) = netd::control();
-    let told = tell(&socket, control, stop.child_token());
+    let told = tell(&socket, control.clone(), stop.child_token());
     let netd = netd::run(client, config, questions, stop.clone());
-    let ((), netd) = tokio::join!(told, until_failure(netd, stop));
+    let shrunk = footprint::shrink_once_served(control);
+    let ((), (), netd) = tokio::join!(told, shrunk, until_failure(netd, stop));
     Ok(netd?)
 }
 
