@@ -16,6 +16,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netmodel::address::{Frontend, Protocol};
 use netmodel::conntrack::is_stale_affinity;
@@ -39,6 +40,10 @@ pub use cleanup::clean_up;
 
 /// The link that holds virtual addresses in IPVS mode.
 pub const VIP_LINK: &str = "mini-ipvs0";
+
+/// How long a packet may be between two of a node's chains, on a machine whose processors are busy
+/// elsewhere: at a change of engine, IPVS serves so long those that came in for it.
+const IN_FLIGHT: Duration = Duration::from_millis(50);
 
 /// What changed since the last call.
 #[derive(Clone, Copy, Debug)]
@@ -380,6 +385,9 @@ impl Executor {
         let settled = in_flight.is_some().then(|| desired.clone());
         let refused = self.table.replace(in_flight.unwrap_or(desired), &clients, report)?;
         self.note_refused(refused, report);
+        if settled.is_some() {
+            std::thread::sleep(IN_FLIGHT);
+        }
         if !is_served {
             self.write_servers(server_ops, report);
         }
