@@ -27,7 +27,7 @@ $(cat "$folder/cluster")
 
 A \`minictl netd\` by itself on a node made of network namespaces (\`tests/src/bed.rs\`), engine nftables. Ratios are of runs of 50 ms
 that take turns, the address and the pod itself; "first packet" is the time of a TCP connection's first round trip, to another Service
-each time. "Start of netd" is all of it: the process, the login, the lists of all objects and one transaction in the kernel.
+each time. "Cold" is the time of all full looks of a new netd, by its own metric, "from the start of the process" all of it.
 
 $(cat "$folder/services")
 END

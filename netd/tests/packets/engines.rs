@@ -73,8 +73,8 @@ fn another_engine_takes_over_and_nobody_notices() {
     for (hammer, what) in [(served, "pod"), (served_outside, "client")] {
         let outcomes = hammer.stop();
         let bad: Vec<&Outcome> = outcomes.iter().filter(|o| !answered(o, &["b"], &[])).collect();
-        // A new connection may meet the moment of a change, between two chains, and is refused: on
-        // an emulated machine whose processors are taken away meanwhile, a few.
+        // Once, on an emulated machine that had no processor to itself, 3 of 681 new connections
+        // were refused at a change; what refused them was not found. Open ones must never end.
         let few = 4 + outcomes.len() / 200;
         assert!(bad.len() <= few, "{what}: {} of {} calls: {bad:?}", bad.len(), outcomes.len());
         assert!(outcomes.len() > 8, "{what}: only {} calls", outcomes.len());
