@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use kube::runtime::watcher;
 use netmodel::snapshot::{EndpointSlice, Node, Service, ServiceName, Settings, Snapshot};
 
+pub(crate) mod fan;
 mod watch;
 
 pub(crate) use watch::watch;

@@ -59,8 +59,9 @@ pub(crate) async fn run(
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::default());
     let pages = listeners::pages(&config, questions.own.clone(), &health, &metrics);
+    let (events, flow) = inputs::watch(&client, &config.node_name, Vec::new());
     let mut reconciler = Reconciler {
-        events: inputs::watch(&client, &config.node_name),
+        events,
         inputs: Inputs::new(config.settings(), now),
         questions,
         flag: config.mode,
@@ -83,7 +84,7 @@ pub(crate) async fn run(
         () = stop.cancelled() => Ok(()),
         result = reconciler.run() => result,
         // They end only when nobody could hear them any more.
-        () = async { tokio::join!(telling, pages); } => Ok(()),
+        () = async { tokio::join!(telling, pages, flow); } => Ok(()),
     }
 }
 

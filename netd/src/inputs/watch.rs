@@ -1,10 +1,13 @@
 //! The watches: Kubernetes' objects in, events with lean copies out.
 //!
-//! What kube-proxy leaves out is left out by the same label selector, so that headless Services and
-//! those of another proxy never get here. An object that can't be decoded counts as absent and is
-//! named in the log; the others are not affected.
+//! Each object is shown to all [`Listener`](super::fan::Listener)s, and cut down for the kernel's
+//! loop. What kube-proxy leaves out never gets to that loop: headless Services and those of another
+//! proxy, by the same labels. An object that can't be decoded counts as absent and is named in the
+//! log; the others are not affected. Listeners hear of a change at once, the loop when it is ready:
+//! while it works on the kernel, some [`WAITING`] batches wait for it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::core::v1 as core;
@@ -16,50 +19,105 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 use netmodel::snapshot::ServiceName;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 
+use super::fan::{Fan, Followed, Listener};
 use super::{Change, Event};
 use crate::convert;
 
 /// Events applied in one go, at most.
 const CHUNK: usize = 1024;
+/// Batches of events that wait for a loop that is busy.
+const WAITING: usize = 4;
 /// Objects read in one go when a list begins: what is being decoded is all that netd ever holds of
 /// Kubernetes' own large types.
 const PAGE: u32 = 200;
-/// The objects that are for this proxy (upstream: `cmd/kube-proxy/app/server.go`).
-const OURS: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
+/// An object with one of these labels is not for this proxy (upstream:
+/// `cmd/kube-proxy/app/server.go`).
+const NOT_OURS: [&str; 2] =
+    ["service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"];
 
-/// The stream of all watches.
-pub(crate) fn watch(client: &Client, own_node: &str) -> BoxStream<'static, Vec<Event>> {
-    let services = kind::<core::Service, _>(client, "Services", OURS, |name, object| {
-        Some((name, convert::service(object)))
+/// The stream of all watches, and what must be polled for it to flow.
+pub(crate) fn watch(
+    client: &Client,
+    own_node: &str,
+    listeners: Vec<Box<dyn Listener>>,
+) -> (BoxStream<'static, Vec<Event>>, impl Future<Output = ()> + Send + use<>) {
+    let mut seen = all(client, own_node, listeners);
+    let (send, mut receive) = mpsc::channel(WAITING);
+    let flow = async move {
+        while let Some(events) = seen.next().await {
+            if send.send(events).await.is_err() {
+                return;
+            }
+        }
+    };
+    let events = futures::stream::poll_fn(move |context| receive.poll_recv(context));
+    (events.boxed(), flow)
+}
+
+fn all(
+    client: &Client,
+    own_node: &str,
+    listeners: Vec<Box<dyn Listener>>,
+) -> BoxStream<'static, Vec<Event>> {
+    let fan: Shared = Arc::new(Mutex::new(Fan::new(listeners)));
+    let services = kind(client, "Services", tell::<core::Service>(&fan), |name, object| {
+        let event = || (name, convert::service(object));
+        is_ours(object.metadata.labels.as_ref()).then(event)
     })
-    .map(|seen| seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Service));
-    let slices = kind::<discovery::EndpointSlice, _>(client, "EndpointSlices", OURS, |name, o| {
-        Some((name, convert::slice(o)?))
-    })
-    .map(|seen| seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Slice));
+    .map(|seen| Some(seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Service)));
+    let slices =
+        kind(client, "EndpointSlices", tell::<discovery::EndpointSlice>(&fan), |name, object| {
+            let ours = is_ours(object.metadata.labels.as_ref());
+            ours.then(|| convert::slice(object)).flatten().map(|slice| (name, slice))
+        })
+        .map(|seen| Some(seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Slice)));
     let own_node: Arc<str> = own_node.into();
-    let nodes = kind::<core::Node, _>(client, "Nodes", "", move |name, object| {
+    let nodes = kind(client, "Nodes", tell::<core::Node>(&fan), move |name, object| {
         let own = (*own_node == *name.name).then(|| Box::new(convert::own_node(object)));
         Some((name, (convert::node(object), own)))
     })
-    .map(|seen| seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Node));
-    let ranges = kind::<networking::ServiceCIDR, _>(client, "ServiceCIDRs", "", |name, object| {
-        Some((name, convert::service_ranges(object)))
-    })
-    .map(|seen| seen.map_or_else(|(_, e)| Event::NoRanges(e), Event::Ranges));
-    let all = [services.boxed(), slices.boxed(), nodes.boxed(), ranges.boxed()];
-    select_all(all).ready_chunks(CHUNK).boxed()
+    .map(|seen| Some(seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Node)));
+    let ranges = kind(
+        client,
+        "ServiceCIDRs",
+        |_| (),
+        |name, object: &networking::ServiceCIDR| Some((name, convert::service_ranges(object))),
+    )
+    .map(|seen| Some(seen.map_or_else(|(_, e)| Event::NoRanges(e), Event::Ranges)));
+    // Only listeners care for Pods, and where they may not be seen, they do without.
+    let pods = kind(client, "Pods", tell::<core::Pod>(&fan), |_, _| None::<(_, ())>).map(|seen| {
+        if let Err((_, error)) = seen {
+            tracing::debug!(error = &error as &dyn std::error::Error, "watch Pods");
+        }
+        None
+    });
+    let all = [services.boxed(), slices.boxed(), nodes.boxed(), ranges.boxed(), pods.boxed()];
+    let events = select_all(all).filter_map(|event| std::future::ready(event));
+    events.ready_chunks(CHUNK).boxed()
+}
+
+/// Streams are polled one after the other; the lock is never contended.
+type Shared = Arc<Mutex<Fan>>;
+
+fn tell<K: Followed + 'static>(fan: &Shared) -> impl Fn(Change<&K>) + Send + 'static {
+    let fan = fan.clone();
+    move |change| fan.lock().unwrap_or_else(PoisonError::into_inner).tell(change)
+}
+
+fn is_ours(labels: Option<&BTreeMap<String, String>>) -> bool {
+    labels.is_none_or(|labels| NOT_OURS.iter().all(|label| !labels.contains_key(*label)))
 }
 
 type Seen<T> = Result<Change<T>, (&'static str, watcher::Error)>;
 
-/// Watches one kind; objects are cut down by `cut`, which says `None` when there is nothing in an
-/// object for us.
+/// Watches one kind; each step is shown to `tell`, and objects are cut down by `cut`, which says
+/// `None` when there is nothing in an object for us.
 fn kind<K, T>(
     client: &Client,
     what: &'static str,
-    selector: &str,
+    tell: impl Fn(Change<&K>) + Send + 'static,
     cut: impl Fn(ServiceName, &K) -> Option<(ServiceName, T)> + Send + 'static,
 ) -> impl futures::Stream<Item = Seen<T>> + Send + 'static
 where
@@ -70,26 +128,40 @@ where
     let name = |object: &DeserializeGuard<K>| {
         ServiceName::new(&object.namespace().unwrap_or_default(), &object.name_any())
     };
-    let all = watcher::Config::default().page_size(PAGE);
-    let config = if selector.is_empty() { all } else { all.labels(selector) };
+    let config = watcher::Config::default().page_size(PAGE);
     watcher(api, config).default_backoff().map(move |event| {
         let set = |object: DeserializeGuard<K>| {
             let name = name(&object);
             let object = object.0.inspect_err(|error| {
                 tracing::warn!(%name, error = %error.error, "one of the {what} can't be read");
             });
-            match object.ok().and_then(|object| cut(name.clone(), &object)) {
+            let Ok(object) = object else {
+                tell(Change::Gone(name.clone()));
+                return Change::Gone(name);
+            };
+            tell(Change::Set(name.clone(), &object));
+            match cut(name.clone(), &object) {
                 Some((name, object)) => Change::Set(name, object),
                 None => Change::Gone(name),
             }
         };
         match event {
-            Ok(watcher::Event::Init) => Ok(Change::Begin),
+            Ok(watcher::Event::Init) => {
+                tell(Change::Begin);
+                Ok(Change::Begin)
+            }
             Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => {
                 Ok(set(object))
             }
-            Ok(watcher::Event::InitDone) => Ok(Change::Listed),
-            Ok(watcher::Event::Delete(object)) => Ok(Change::Gone(name(&object))),
+            Ok(watcher::Event::InitDone) => {
+                tell(Change::Listed);
+                Ok(Change::Listed)
+            }
+            Ok(watcher::Event::Delete(object)) => {
+                let name = name(&object);
+                tell(Change::Gone(name.clone()));
+                Ok(Change::Gone(name))
+            }
             Err(error) => Err((what, error)),
         }
     })

@@ -1,0 +1,1 @@
+//! The cluster's name server, as every node has one.
