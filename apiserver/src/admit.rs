@@ -7,11 +7,11 @@
 
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, Taint};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::IPAddress;
+use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use resources::api_server;
 use resources::object::Object;
 use resources::table::{self, Resource};
+use resources::{api_server, ingress, ingress_class};
 use store::{Check, Op, Snapshot, Txn};
 
 use crate::allocate::{cluster_ip, pod_range, service};
@@ -102,7 +102,29 @@ pub(crate) fn create(
         taint(new);
         return pod_range::create(&api.ranges, snapshot, new);
     }
+    if let Some(new) = object.as_any_mut().downcast_mut::<Ingress>() {
+        name_default_class(snapshot, new)?;
+    }
     Ok(Txn::default())
+}
+
+/// A new Ingress that names no class gets the default one, if there is one (upstream:
+/// `plugin/pkg/admission/network/defaultingressclass`).
+fn name_default_class(snapshot: &Snapshot, new: &mut Ingress) -> Result<(), ApiError> {
+    if ingress::class(new).is_some() || ingress::class_annotation(new).is_some() {
+        return Ok(());
+    }
+    let Some(row) = table::by_path("networking.k8s.io", "v1", "ingressclasses") else {
+        return Ok(());
+    };
+    let mut classes = Vec::new();
+    for (_, entry) in snapshot.range(&key::all(row)) {
+        let current = Current::read(row, entry)?;
+        classes.extend(current.object.as_any().downcast_ref::<IngressClass>().cloned());
+    }
+    let default = ingress_class::default_of(&classes).map(str::to_owned);
+    new.spec.get_or_insert_default().ingress_class_name = default;
+    Ok(())
 }
 
 /// No Service leads to the API server's address, or away from it.

@@ -4,6 +4,7 @@
 //! Inputs: typed objects (k8s-openapi). Outputs: typed objects, [`field::FieldError`]s, table cells.
 //! Deliberately not here: HTTP, storage, allocation of addresses, clocks (`now` is an argument).
 
+pub mod address_pool;
 pub mod addresses;
 pub mod api_server;
 pub mod columns;
@@ -11,6 +12,8 @@ pub mod duration;
 pub mod event;
 pub mod families;
 pub mod field;
+pub mod ingress;
+pub mod ingress_class;
 pub mod ip_address;
 pub mod labels;
 pub mod metadata;

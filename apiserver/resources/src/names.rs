@@ -16,6 +16,9 @@ const LABEL_TEXT: &str = "a lowercase RFC 1123 label must consist of lower case 
      characters or '-', and must start and end with an alphanumeric character";
 const SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case \
      alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+const WILDCARD_TEXT: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid \
+     DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end \
+     with an alphanumeric character";
 const UNDERSCORE_SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case \
      alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character";
 const KEY_TEXT: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start \
@@ -47,6 +50,28 @@ pub fn dns_subdomain(value: &str) -> Problems {
         problems.push(does_not_match(SUBDOMAIN_TEXT, SUBDOMAIN_REGEX, &["example.com"]));
     }
     problems
+}
+
+/// `*.` and an RFC 1123 subdomain: hosts of Ingresses that stand for many.
+#[must_use]
+pub fn wildcard_subdomain(value: &str) -> Problems {
+    let mut problems = too_long(value, SUBDOMAIN_LENGTH);
+    if !value.strip_prefix("*.").is_some_and(is_dns_subdomain) {
+        let regex = format!(r"\*\.{SUBDOMAIN_REGEX}");
+        problems.push(does_not_match(WILDCARD_TEXT, &regex, &["*.example.com"]));
+    }
+    problems
+}
+
+/// The path of a URL, as far as it stands behind a domain in a name such as `acme.io/foo`.
+#[must_use]
+pub fn http_path(value: &str) -> Problems {
+    const REGEX: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+    let good = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !value.is_empty() && value.chars().all(good) {
+        return Vec::new();
+    }
+    vec![format!("Invalid path (regex used for validation is '{REGEX}')")]
 }
 
 /// RFC 1123 subdomain whose labels may have underscores: DNS search domains.

@@ -1,7 +1,8 @@
 //! What differs between kinds, as pure functions over typed objects (upstream: `pkg/registry/*/strategy.go`).
 //!
 //! A kind implements [`Strategy`]; the pipeline sees [`ErasedStrategy`], which every strategy is.
-//! Order of calls on create: `decode`, `default`, `prepare_create`, `validate`, `warnings`;
+//! Order of calls on create: `decode`, `default`, `prepare_create`, `validate`, `validate_create`,
+//! `warnings`;
 //! on update: `decode`, `default`, `prepare_update`, `validate`, `validate_update`, `warnings`;
 //! through `/status`: `decode`, `prepare_status_update`, `validate_status_update`.
 //! The pipeline allocates addresses and ports between `prepare_*` and `validate`.
@@ -42,6 +43,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn prepare_status_update(&self, _new: &mut Self::Object, _old: &Self::Object) {}
     /// All problems of a new object, besides those of its metadata.
     fn validate(&self, _object: &Self::Object) -> FieldErrors {
+        Vec::new()
+    }
+    /// Problems that matter only while the object is new: an old one may have them.
+    fn validate_create(&self, _object: &Self::Object) -> FieldErrors {
         Vec::new()
     }
     /// Problems of the change itself (immutable fields).
@@ -94,6 +99,8 @@ pub trait ErasedStrategy: Send + Sync {
     fn prepare_status_update(&self, new: &mut dyn Object, old: &dyn Object);
     /// See [`Strategy::validate`].
     fn validate(&self, object: &dyn Object) -> FieldErrors;
+    /// See [`Strategy::validate_create`].
+    fn validate_create(&self, object: &dyn Object) -> FieldErrors;
     /// See [`Strategy::validate_update`].
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
     /// See [`Strategy::validate_status_update`].
@@ -151,6 +158,9 @@ impl<S: Strategy> ErasedStrategy for S {
     }
     fn validate(&self, object: &dyn Object) -> FieldErrors {
         Strategy::validate(self, typed(object))
+    }
+    fn validate_create(&self, object: &dyn Object) -> FieldErrors {
+        Strategy::validate_create(self, typed(object))
     }
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors {
         Strategy::validate_update(self, typed(new), typed(old))

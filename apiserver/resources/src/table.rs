@@ -4,11 +4,14 @@
 //! Invariant: group, version and plural are unique; so are `apiVersion` and kind.
 //! Deliberately not here: behaviour, which stands with each kind's strategy.
 
+use crate::address_pool::AddressPools;
 use crate::config_map::ConfigMaps;
 use crate::deployment::Deployments;
 use crate::endpoint_slice::EndpointSlices;
 use crate::endpoints::EndpointsStrategy;
 use crate::event::{Events, NewEvents, convert};
+use crate::ingress::Ingresses;
+use crate::ingress_class::IngressClasses;
 use crate::ip_address::IpAddresses;
 use crate::lease::Leases;
 use crate::namespace::Namespaces;
@@ -346,6 +349,36 @@ static ROWS: &[Resource] = &[
     Resource {
         group: "networking.k8s.io",
         version: "v1",
+        plural: "ingresses",
+        singular: "ingress",
+        kind: "Ingress",
+        short_names: &["ing"],
+        categories: &[],
+        namespaced: true,
+        subresources: &[Subresource::Status],
+        names: NameRule::DnsSubdomain,
+        shared: None,
+        deprecation: None,
+        strategy: &Ingresses,
+    },
+    Resource {
+        group: "networking.k8s.io",
+        version: "v1",
+        plural: "ingressclasses",
+        singular: "ingressclass",
+        kind: "IngressClass",
+        short_names: &[],
+        categories: &[],
+        namespaced: false,
+        subresources: &[],
+        names: NameRule::DnsSubdomain,
+        shared: None,
+        deprecation: None,
+        strategy: &IngressClasses,
+    },
+    Resource {
+        group: "networking.k8s.io",
+        version: "v1",
         plural: "servicecidrs",
         singular: "servicecidr",
         kind: "ServiceCIDR",
@@ -387,6 +420,21 @@ static ROWS: &[Resource] = &[
         shared: None,
         deprecation: None,
         strategy: &Leases,
+    },
+    Resource {
+        group: "minictl.io",
+        version: "v1",
+        plural: "addresspools",
+        singular: "addresspool",
+        kind: "AddressPool",
+        short_names: &["pool", "pools"],
+        categories: &[],
+        namespaced: false,
+        subresources: &[Subresource::Status],
+        names: NameRule::DnsSubdomain,
+        shared: None,
+        deprecation: None,
+        strategy: &AddressPools,
     },
 ];
 

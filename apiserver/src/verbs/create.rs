@@ -120,6 +120,7 @@ fn plan(
     let allocated = admit::create(api, snapshot, object)?;
     let mut errors = resources::metadata::validate(resource, object.metadata());
     errors.extend(strategy.validate(object));
+    errors.extend(strategy.validate_create(object));
     if !errors.is_empty() {
         return Err(ApiError::invalid(resource, &name, errors));
     }

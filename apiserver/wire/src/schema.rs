@@ -1,8 +1,8 @@
 //! The field table: every type of the API with its fields, their types, protobuf numbers and
 //! merge strategies.
 //!
-//! Input: `data/schema.txt`, written by the program in `generate/` and compiled in; it is read
-//! once, at first use (200 KB in memory). Strict checks, protobuf and strategic merge patches all
+//! Input: `data/schema.txt`, written by the program in `generate/`, and `data/own.txt`, written by
+//! hand for the kinds of our own; both are compiled in and read once, at first use (200 KB in memory). Strict checks, protobuf and strategic merge patches all
 //! walk this one table. Not here: descriptions and OpenAPI documents.
 //!
 //! The format: a line `NAME [APIVERSION KIND]` starts a type; below it stand its fields, indented
@@ -204,7 +204,9 @@ impl Table {
     }
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| Table::read(include_str!("../data/schema.txt")));
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    Table::read(concat!(include_str!("../data/schema.txt"), include_str!("../data/own.txt")))
+});
 
 /// The table of the API.
 pub(crate) fn table() -> &'static Table {
@@ -320,6 +322,8 @@ mod tests {
             ("authorization.k8s.io/v1", "SelfSubjectAccessReview"),
             ("authentication.k8s.io/v1", "TokenRequest"),
             ("batch/v1", "Job"),
+            ("networking.k8s.io/v1", "Ingress"),
+            ("minictl.io/v1", "AddressPool"),
         ] {
             assert!(of_kind(api_version, kind).is_some(), "{api_version} {kind}");
         }

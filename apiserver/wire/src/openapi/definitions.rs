@@ -1,7 +1,7 @@
 //! The definitions of types, unpacked, and which of them a document needs.
 //!
 //! Input: names of definitions; output: those and all they refer to, as JSON texts with v3's
-//! references. Texts are copied into documents as they stand, so nothing is parsed for v3.
+//! references. Those of our own kinds are written by hand in a file of their own. Texts are copied into documents as they stand, so nothing is parsed for v3.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -9,6 +9,8 @@ use std::io::Read;
 use flate2::read::GzDecoder;
 
 static PACKED: &[u8] = include_bytes!("../../data/definitions.txt.gz");
+
+static OWN: &str = include_str!("../../data/own-definitions.txt");
 
 /// How v3 refers to a definition; v2 does it by [`V2_REFERENCE`].
 pub(super) const V3_REFERENCE: &str = "#/components/schemas/";
@@ -26,6 +28,7 @@ impl Definitions {
         GzDecoder::new(PACKED)
             .read_to_string(&mut text)
             .expect("the data is part of the program, and a test unpacks it");
+        text.push_str(OWN);
         Self(text)
     }
 
