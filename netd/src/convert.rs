@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use netmodel::address::{Family, Protocol};
 use netmodel::snapshot::{
-    Endpoint, EndpointPort, EndpointSlice, Node, Service, ServiceName, ServicePort,
+    ByNode, Endpoint, EndpointPort, EndpointSlice, Node, Service, ServiceName, ServicePort,
 };
 
 use crate::ENGINE_ANNOTATION;
@@ -23,6 +23,12 @@ use crate::wanted::WANTED_ANNOTATION;
 
 /// The annotation by which a Service asks for an IPVS scheduler.
 const SCHEDULER_ANNOTATION: &str = "minictl.io/ipvs-scheduler";
+/// The label by which a Service says who serves it (upstream: `pkg/proxy/apis/well_known_labels.go`).
+pub(crate) const PROXY_LABEL: &str = "service.kubernetes.io/service-proxy-name";
+/// Its value where a process of each node answers.
+pub(crate) const BY_NODE: &str = "minictl-node-local";
+/// The cluster's DNS: many short connections of which nothing is to be remembered.
+const DNS_SERVICE: (Option<&str>, Option<&str>) = (Some("kube-system"), Some("kube-dns"));
 /// The label of a slice that names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// When the change happened that led to the last edit of a slice (upstream:
@@ -73,6 +79,7 @@ fn programmed(object: &core::Service) -> Option<Service> {
     if cluster_ips.is_empty() {
         return None;
     }
+    let by_node = by_node(&object.metadata).ok()?;
     Some(Service {
         ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
         cluster_ips,
@@ -88,7 +95,22 @@ fn programmed(object: &core::Service) -> Option<Service> {
         external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         scheduler: annotation(&object.metadata, SCHEDULER_ANNOTATION).map(Arc::from),
+        by_node,
     })
+}
+
+/// Another proxy serves the Service.
+struct NotOurs;
+
+fn by_node(metadata: &ObjectMeta) -> Result<Option<ByNode>, NotOurs> {
+    match metadata.labels.as_ref().and_then(|labels| labels.get(PROXY_LABEL)) {
+        None => Ok(None),
+        Some(proxy) if proxy == BY_NODE => {
+            let name = (metadata.namespace.as_deref(), metadata.name.as_deref());
+            Ok(Some(ByNode { untracked: name == DNS_SERVICE }))
+        }
+        Some(_) => Err(NotOurs),
+    }
 }
 
 fn service_port(port: &core::ServicePort) -> Option<ServicePort> {

@@ -203,6 +203,7 @@ fn frontend(row: &Row) -> message::Frontend {
 fn answer(answer: &Answer) -> message::Answer {
     let (verdict, members) = match answer {
         Answer::Backends(members) => ("Backends", members.as_slice()),
+        Answer::Node => ("Node", &[][..]),
         Answer::Refused => ("Refused", &[][..]),
         Answer::Dropped => ("Dropped", &[][..]),
     };

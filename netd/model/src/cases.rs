@@ -3,6 +3,7 @@
 //!
 //! Only with the feature `testing`. Every row holds for both engines.
 
+mod local;
 mod policies;
 mod special;
 mod usual;
@@ -64,7 +65,7 @@ pub(crate) use usual::usual;
 /// All cases.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [usual::cases(), policies::cases(), special::cases()].concat()
+    [usual::cases(), policies::cases(), special::cases(), local::cases()].concat()
 }
 
 /// A case of TCP packets that all draw the first backend.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::address::{Backend, Frontend, Protocol};
 use crate::problem::{Cause, Problem};
-use crate::service::{Claims, Kind, Owner, Rules, VirtualService, api_servers, claims};
+use crate::service::{Claims, Kind, Owner, Pool, Rules, VirtualService, api_servers, claims};
 use crate::snapshot::{ServiceName, Snapshot};
 
 /// Everything that may have changed between two states of the plane, as keys: a superset, because
@@ -155,6 +155,12 @@ impl Dataplane {
     #[must_use]
     pub fn is_claimed(&self, addr: IpAddr) -> bool {
         self.frontends.range(Frontend::all_of(addr)).next().is_some()
+    }
+
+    /// Does anybody else than a process of this node answer, refuse or drop at this address?
+    #[must_use]
+    pub fn is_balanced(&self, addr: IpAddr) -> bool {
+        self.iter_at(addr).any(|service| !matches!(service.pool, Pool::Node(_)))
     }
 
     /// The frontends at an address.

@@ -100,6 +100,8 @@ pub enum Answer {
     Refused,
     /// Nobody: dropped.
     Dropped,
+    /// A process of the node.
+    Node,
 }
 
 /// One backend of a frontend.
@@ -219,6 +221,7 @@ fn answer(pool: &Pool, frontend: Frontend, server: Option<&Server>, found: &Foun
         Pool::Backends(_) => Answer::Backends(members),
         Pool::Refuse => Answer::Refused,
         Pool::Drop => Answer::Dropped,
+        Pool::Node(_) => Answer::Node,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::address::{Backend, Frontend};
 use crate::dataplane::Dataplane;
 use crate::nft;
 use crate::nft::ruleset::{Engine, Layout};
-use crate::service::VirtualService;
+use crate::service::{Pool, VirtualService};
 
 /// Round robin: what Kubernetes takes where nothing else is asked for.
 pub const DEFAULT_SCHEDULER: &str = "rr";
@@ -109,8 +109,9 @@ impl State {
     pub fn desired(layout: &Layout, plane: &Dataplane) -> Self {
         debug_assert_eq!(layout.engine, Engine::Ipvs, "the table beside IPVS is another one");
         let servers = plane.iter().filter_map(|(f, s)| Some((*f, server(layout, f, s)?))).collect();
+        let balanced = plane.iter().filter(|(_, s)| !matches!(s.pool, Pool::Node(_)));
         let addresses =
-            plane.iter().map(|(f, _)| f.addr).filter(|addr| layout.is_virtual(*addr)).collect();
+            balanced.map(|(f, _)| f.addr).filter(|addr| layout.is_virtual(*addr)).collect();
         Self { servers, addresses, table: nft::State::desired(layout, plane, &BTreeSet::new()) }
     }
 }

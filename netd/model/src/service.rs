@@ -17,7 +17,9 @@ use ipnet::IpNet;
 use crate::address::{Backend, Family, Frontend, Protocol};
 use crate::ipvs::SCHEDULERS;
 use crate::problem::{Cause, Problem, Purpose, Severity, Sort};
-use crate::snapshot::{Endpoint, EndpointSlice, Service, ServiceName, ServicePort, Snapshot};
+use crate::snapshot::{
+    ByNode, Endpoint, EndpointSlice, Service, ServiceName, ServicePort, Snapshot,
+};
 
 /// Why a frontend exists. The order is that of rank: of two Services that claim one frontend, the
 /// one to which the API gave it wins over one that somebody wrote it into.
@@ -69,15 +71,17 @@ pub enum Pool {
     Refuse,
     /// The policy is Local and no endpoint is here: drop, so that a load balancer looks elsewhere.
     Drop,
+    /// A process of this node, at the very address.
+    Node(ByNode),
 }
 
 impl Pool {
-    /// The backends; empty when nobody answers.
+    /// The backends; empty when nobody else answers.
     #[must_use]
     pub fn backends(&self) -> &[Backend] {
         match self {
             Self::Backends(list) => list,
-            Self::Refuse | Self::Drop => &[],
+            Self::Refuse | Self::Drop | Self::Node(_) => &[],
         }
     }
 }
@@ -164,7 +168,10 @@ pub(crate) fn claims(rules: Rules<'_>, name: &ServiceName) -> Claims {
             if !has_family(service, family) {
                 continue;
             }
-            let endpoints = Endpoints::of(rules, name, port, family, &mut problems);
+            let endpoints = match service.by_node {
+                Some(by_node) => Endpoints::replaced(by_node),
+                None => Endpoints::of(rules, name, port, family, &mut problems),
+            };
             for (addr, kind, number) in frontends(rules.snapshot, service, &external, port, family)
             {
                 let frontend = Frontend { addr, protocol: port.protocol, port: number };
@@ -250,6 +257,13 @@ fn frontends(
     family: Family,
 ) -> Vec<(IpAddr, Kind, u16)> {
     let node_addresses = snapshot.this_node().map_or(&[][..], |node| &node.addresses);
+    if service.by_node.is_some() {
+        // Its process listens there, and nowhere else.
+        let balancer = external.iter().filter(|(_, kind)| *kind == Kind::LoadBalancer).copied();
+        let own = service.cluster_ips.iter().map(|addr| (*addr, Kind::ClusterIp));
+        let all = own.chain(balancer).filter(|(addr, _)| Family::of(*addr) == family);
+        return all.map(|(addr, kind)| (addr, kind, port.port)).collect();
+    }
     let at_nodes = port.node_port.into_iter().flat_map(|node_port| {
         let reachable = node_addresses.iter().filter(|addr| !addr.is_loopback());
         reachable.map(move |addr| (*addr, Kind::NodePort, node_port))
@@ -299,6 +313,12 @@ struct Endpoints {
 }
 
 impl Endpoints {
+    /// What takes the place of endpoints where each node answers for itself.
+    fn replaced(by_node: ByNode) -> Self {
+        let pool = Pool::Node(by_node);
+        Self { cluster: pool.clone(), local: pool, on_this_node: [].into() }
+    }
+
     fn of(
         rules: Rules<'_>,
         name: &ServiceName,

@@ -59,6 +59,23 @@ pub struct Service {
     pub internal_local: bool,
     /// IPVS scheduler asked for by annotation; `None` means [`Settings::default_scheduler`].
     pub scheduler: Option<Arc<str>>,
+    /// Every node answers for itself, by a process of its own, and endpoints play no part.
+    pub by_node: Option<ByNode>,
+}
+
+/// How a process of each node answers for a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByNode {
+    /// Its connections are not tracked: there are many, and nothing is to be known of them.
+    pub untracked: bool,
+}
+
+impl Service {
+    /// The addresses at which a node answers by a process of its own; none when others answer.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.cluster_ips.iter().chain(&self.load_balancer_ips).copied();
+        all.filter(|_| self.by_node.is_some())
+    }
 }
 
 /// One port of a Service.
@@ -172,5 +189,11 @@ impl Snapshot {
     #[must_use]
     pub fn this_node(&self) -> Option<&Node> {
         self.nodes.get(&self.settings.node_name).map(AsRef::as_ref)
+    }
+
+    /// The Services for which every node answers by a process of its own.
+    pub fn locals(&self) -> impl Iterator<Item = (&ServiceName, &Service)> {
+        let all = self.services.iter().map(|(name, service)| (name, &**service));
+        all.filter(|(_, service)| service.by_node.is_some())
     }
 }

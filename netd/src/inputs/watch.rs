@@ -32,10 +32,9 @@ const WAITING: usize = 4;
 /// Objects read in one go when a list begins: what is being decoded is all that netd ever holds of
 /// Kubernetes' own large types.
 const PAGE: u32 = 200;
-/// An object with one of these labels is not for this proxy (upstream:
+/// An object with this label, or with that of another proxy, is not for this one (upstream:
 /// `cmd/kube-proxy/app/server.go`).
-const NOT_OURS: [&str; 2] =
-    ["service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name"];
+const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// The stream of all watches, and what must be polled for it to flow.
 pub(crate) fn watch(
@@ -107,7 +106,10 @@ fn tell<K: Followed + 'static>(fan: &Shared) -> impl Fn(Change<&K>) + Send + 'st
 }
 
 fn is_ours(labels: Option<&BTreeMap<String, String>>) -> bool {
-    labels.is_none_or(|labels| NOT_OURS.iter().all(|label| !labels.contains_key(*label)))
+    let Some(labels) = labels else { return true };
+    let by_node = labels.get(convert::PROXY_LABEL).is_some_and(|proxy| proxy == convert::BY_NODE);
+    let is_other_proxys = labels.contains_key(convert::PROXY_LABEL) && !by_node;
+    !is_other_proxys && !labels.contains_key(HEADLESS_LABEL)
 }
 
 type Seen<T> = Result<Change<T>, (&'static str, watcher::Error)>;

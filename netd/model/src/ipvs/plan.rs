@@ -99,12 +99,12 @@ fn address_ops(
         .collect();
     let (mut releases, mut binds) = (Vec::new(), Vec::new());
     for addr in addresses {
-        let is_claimed =
-            layout.engine == Engine::Ipvs && layout.is_virtual(*addr) && plane.is_claimed(*addr);
+        let is_balanced =
+            layout.engine == Engine::Ipvs && layout.is_virtual(*addr) && plane.is_balanced(*addr);
         let bound = have.addresses.contains(addr);
         let mut left =
             have.servers.range(Frontend::all_of(*addr)).filter(|(f, _)| !gone.contains(f));
-        match (bound, is_claimed) {
+        match (bound, is_balanced) {
             (false, true) => binds.push(Op::Bind(*addr)),
             (true, false) if left.next().is_none() => releases.push(Op::Release(*addr)),
             _ => {}

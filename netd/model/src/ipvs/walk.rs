@@ -21,7 +21,10 @@ pub fn walk(state: &State, place: &Place, packet: Packet) -> Walk {
 }
 
 fn journey(state: &State, t: &mut Traveller<'_>, place: &Place, packet: Packet) -> Outcome {
-    let own = |addr: IpAddr| place.own_addresses.contains(&addr) || state.addresses.contains(&addr);
+    let own = |addr: IpAddr| {
+        let bound = state.addresses.contains(&addr) || state.table.elements.is_local(addr);
+        bound || place.own_addresses.contains(&addr)
+    };
     let from_node = packet.from == From::Node;
     let before: Option<Outcome> = if from_node {
         t.hook_between(Hook::Output, i32::MIN, OWN_PRIORITY)

@@ -15,6 +15,7 @@ use crate::address::{Backend, Family, Frontend};
 use crate::dataplane::{Dataplane, Touched};
 use crate::nft::ruleset::{ChainName, Layout, Picker};
 use crate::service::{Owner, Pool, VirtualService};
+use crate::snapshot::ByNode;
 
 /// A map or set; in the kernel it exists once per family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,10 @@ pub enum Container {
     OutsideEndpoints,
     /// Frontend → refuse or drop.
     Unserved,
+    /// Frontend → let in: a process of this node answers there.
+    Local,
+    /// Those of them whose connections are not tracked.
+    Untracked,
     /// Frontends that admit only some clients.
     Restricted,
     /// Frontend and range of clients it admits.
@@ -52,12 +57,14 @@ pub enum Container {
 
 impl Container {
     /// All whose contents are ours to decide.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Services,
         Self::Endpoints,
         Self::Outside,
         Self::OutsideEndpoints,
         Self::Unserved,
+        Self::Local,
+        Self::Untracked,
         Self::Restricted,
         Self::Admitted,
         Self::Sticky,
@@ -77,6 +84,8 @@ impl Container {
             Self::Outside => "outside",
             Self::OutsideEndpoints => "outside-endpoints",
             Self::Unserved => "unserved",
+            Self::Local => "local",
+            Self::Untracked => "untracked",
             Self::Restricted => "restricted",
             Self::Admitted => "admitted",
             Self::Sticky => "sticky",
@@ -139,6 +148,8 @@ pub enum Verdict {
     Goto(ChainName),
     /// Discard the packet.
     Drop,
+    /// Let it through.
+    Accept,
 }
 
 impl fmt::Display for Verdict {
@@ -146,6 +157,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Drop => f.write_str("drop"),
+            Self::Accept => f.write_str("accept"),
         }
     }
 }
@@ -199,6 +211,14 @@ impl Elements {
         self.contains(Container::Sticky, Item::Frontend(frontend))
     }
 
+    /// Does a process of this node answer at the address?
+    #[must_use]
+    pub fn is_local(&self, addr: IpAddr) -> bool {
+        let all = Frontend::all_of(addr);
+        let key = |frontend| Key { container: Container::Local, item: Item::Frontend(frontend) };
+        self.0.range(key(*all.start())..=key(*all.end())).next().is_some()
+    }
+
     /// Does a range of admitted clients of the frontend contain the address?
     #[must_use]
     pub fn admits(&self, frontend: Frontend, client: IpAddr) -> bool {
@@ -210,12 +230,14 @@ impl Elements {
 
     /// The elements that name a frontend.
     pub fn of_frontend(&self, frontend: Frontend) -> impl Iterator<Item = (&Key, &Value)> {
-        const WITH_FRONTEND: [(Container, Bounds); 9] = [
+        const WITH_FRONTEND: [(Container, Bounds); 11] = [
             (Container::Services, whole),
             (Container::Endpoints, slots),
             (Container::Outside, whole),
             (Container::OutsideEndpoints, slots),
             (Container::Unserved, whole),
+            (Container::Local, whole),
+            (Container::Untracked, whole),
             (Container::Restricted, whole),
             (Container::Admitted, clients),
             (Container::Sticky, whole),
@@ -364,6 +386,7 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
             let verdict = unserved(&service.pool);
             out.insert(Container::Unserved, place, Value::Verdict(verdict, owner.clone()));
         }
+        (Pool::Node(by_node), _) => add_local(out, layout, frontend, *by_node, &owner),
     }
     match &service.outside {
         Some(Pool::Backends(list)) => {
@@ -373,7 +396,7 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
         }
         // Nobody answers clients from outside. The rule that reads this map translates addresses
         // and can't refuse: `Drop` is the only thing it can say, and what Local asks for.
-        Some(Pool::Refuse | Pool::Drop) => {
+        Some(Pool::Refuse | Pool::Drop | Pool::Node(_)) => {
             out.insert(Container::Outside, place, Value::Verdict(Verdict::Drop, owner.clone()));
         }
         None => {}
@@ -396,6 +419,24 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
             let item = Item::Clients(frontend, range);
             out.insert(Container::Admitted, item, Value::Present);
         }
+    }
+}
+
+/// What a process of each node answers; not at another node's address, which is that node's.
+fn add_local(
+    out: &mut Elements,
+    layout: &Layout,
+    frontend: Frontend,
+    by_node: ByNode,
+    owner: &Arc<str>,
+) {
+    if !layout.is_virtual(frontend.addr) && !layout.own.contains(&frontend.addr) {
+        return;
+    }
+    let place = Item::Frontend(frontend);
+    out.insert(Container::Local, place, Value::Verdict(Verdict::Accept, owner.clone()));
+    if by_node.untracked {
+        out.insert(Container::Untracked, place, Value::Present);
     }
 }
 

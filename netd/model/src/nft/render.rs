@@ -75,13 +75,19 @@ fn declaration(out: &mut String, container: Container, family: Family) {
     // The modulus only fixes the key's type: every chain has its own.
     let slot = format!("{frontend} . numgen random mod 65536");
     let text = match container {
-        Container::Services | Container::Outside | Container::Unserved | Container::Sticky => {
+        Container::Services
+        | Container::Outside
+        | Container::Unserved
+        | Container::Local
+        | Container::Sticky => {
             format!("map {name} {{ typeof {frontend} : verdict; }}")
         }
         Container::Endpoints | Container::OutsideEndpoints => {
             format!("map {name} {{ typeof {slot} : {ip} daddr . th dport; }}")
         }
-        Container::Restricted => format!("set {name} {{ typeof {frontend}; }}"),
+        Container::Restricted | Container::Untracked => {
+            format!("set {name} {{ typeof {frontend}; }}")
+        }
         Container::Admitted => {
             format!("set {name} {{ typeof {frontend} . {ip} saddr; flags interval; }}")
         }
@@ -154,6 +160,8 @@ fn names_address(rule: &Rule) -> bool {
         Test::Source(..)
         | Test::Destination(..)
         | Test::NotAdmitted
+        | Test::Calls(_)
+        | Test::Answers(_)
         | Test::CalledItself
         | Test::NotKept
         | Test::RedirectTo(_) => true,
@@ -167,6 +175,7 @@ fn names_address(rule: &Rule) -> bool {
         | Action::Forget
         | Action::Remember(_) => true,
         Action::Mark
+        | Action::Untrack
         | Action::Masquerade
         | Action::Goto(_)
         | Action::Reset
@@ -199,6 +208,10 @@ fn test(test: &Test, family: Family) -> String {
             let restricted = Container::Restricted.name(family);
             let admitted = Container::Admitted.name(family);
             format!("{frontend} @{restricted} {frontend} . {ip} saddr != @{admitted}")
+        }
+        Test::Calls(set) => format!("{} @{}", frontend_type(family), set.name(family)),
+        Test::Answers(set) => {
+            format!("{ip} saddr . meta l4proto . th sport @{}", set.name(family))
         }
         Test::CalledItself => {
             format!("{ip} saddr . {ip} daddr @{}", Container::Hairpin.name(family))
@@ -238,6 +251,7 @@ fn action(action: &Action, family: Family) -> String {
     match action {
         Action::Lookup(map) => format!("{frontend} vmap @{}", map.name(family)),
         Action::Mark => format!("meta mark set meta mark or {MARK:#x}"),
+        Action::Untrack => "notrack".to_owned(),
         Action::Translate(map, n) => {
             format!("dnat {ip} to {frontend} . numgen random mod {n} map @{}", map.name(family))
         }

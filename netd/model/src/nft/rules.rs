@@ -91,6 +91,14 @@ pub fn build(layout: &Layout) -> Ruleset {
     let filter = Purpose::Filter;
     let mut base_chains = vec![
         chain("check-source", filter, Hook::Prerouting, -300, &|f| check_source(layout, f)),
+        chain("untrack-arriving", filter, Hook::Prerouting, -300, &|f| {
+            vec![on(f, vec![Test::Calls(Container::Untracked)], Action::Untrack)]
+        }),
+        chain("untrack-own", filter, Hook::Output, -300, &|f| {
+            [Test::Calls, Test::Answers]
+                .map(|test| on(f, vec![test(Container::Untracked)], Action::Untrack))
+                .to_vec()
+        }),
         chain("admit", filter, Hook::Prerouting, -110, &|f| {
             vec![on(f, vec![Test::Opens, Test::NotAdmitted], Action::Drop)]
         }),
@@ -106,7 +114,7 @@ pub fn build(layout: &Layout) -> Ruleset {
         chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(layout, f)),
         chain("refuse-passing", filter, Hook::Forward, 0, &|f| refuse_unserved(layout, f)),
         chain("refuse-own", filter, Hook::Output, 0, &|f| {
-            [redirects(layout, f), refuse_unserved(layout, f)].concat()
+            [redirects(layout, f), let_in(f), refuse_unserved(layout, f)].concat()
         }),
         chain("translate-source", Purpose::Nat, Hook::Postrouting, 100, &|f| masquerade(layout, f)),
     ];
@@ -168,8 +176,14 @@ fn translate_arriving(layout: &Layout, family: Family) -> Vec<Rule> {
     ]
 }
 
+/// What a process of this node answers.
+fn let_in(family: Family) -> Vec<Rule> {
+    vec![on(family, vec![Test::Opens], Action::Lookup(Container::Local))]
+}
+
 fn refuse_to_node(layout: &Layout, family: Family) -> Vec<Rule> {
-    let mut rules = vec![on(family, vec![Test::Opens], Action::Lookup(Container::Unserved))];
+    let mut rules = let_in(family);
+    rules.push(on(family, vec![Test::Opens], Action::Lookup(Container::Unserved)));
     if layout.engine == Engine::Ipvs {
         rules.push(on(family, vec![Test::Opens], Action::Lookup(Container::Services)));
     }

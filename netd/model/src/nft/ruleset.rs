@@ -283,6 +283,10 @@ pub enum Test {
     Destination(Is, Group),
     /// Its destination is in [`Container::Restricted`], and its source not admitted there.
     NotAdmitted,
+    /// Its destination is a frontend of a set.
+    Calls(Container),
+    /// Its source is a frontend of a set.
+    Answers(Container),
     /// Its source is its destination, a backend of this node.
     CalledItself,
     /// Its destination was translated.
@@ -303,6 +307,8 @@ pub enum Action {
     Lookup(Container),
     /// Set our mark.
     Mark,
+    /// Have the kernel not remember the connection.
+    Untrack,
     /// Translate the destination to a random one of so many slots of a map.
     Translate(Container, u32),
     /// Translate to the backend that is remembered for the client, if one is.

@@ -31,6 +31,7 @@ pub(crate) struct Traveller<'a> {
     packet: Packet,
     pub(crate) destination: Backend,
     marked: bool,
+    untracked: bool,
     pub(crate) masqueraded: bool,
     pub(crate) steps: Vec<Step>,
 }
@@ -62,7 +63,9 @@ fn journey(traveller: &mut Traveller<'_>, place: &Place) -> Outcome {
     if let Some(end) = traveller.hook(arrival) {
         return end;
     }
-    let for_node = place.own_addresses.contains(&traveller.destination.addr);
+    let destination = traveller.destination.addr;
+    let for_node = place.own_addresses.contains(&destination)
+        || traveller.table.elements.is_local(destination);
     let hooks: &[Hook] = match (traveller.packet.from, for_node) {
         // A node that calls itself leaves through lo and arrives again; its connection is no
         // longer new to the tables that translate, so only input is asked.
@@ -87,6 +90,7 @@ impl<'a> Traveller<'a> {
             packet,
             destination: Backend { addr: packet.to.addr, port: packet.to.port },
             marked: false,
+            untracked: false,
             masqueraded: false,
             steps: Vec::new(),
         }
@@ -158,8 +162,8 @@ impl<'a> Traveller<'a> {
     fn holds(&self, test: &Test) -> bool {
         let elements = &self.table.elements;
         match test {
-            // Only first packets are walked.
-            Test::Opens => true,
+            // Only first packets are walked; what is not tracked has none.
+            Test::Opens => !self.untracked,
             Test::Marked => self.marked,
             Test::Through(link) => self.packet.from == From::Pod && **link == *self.bridge,
             Test::Source(is, group) => self.member(self.packet.source, *is, group),
@@ -172,7 +176,9 @@ impl<'a> Traveller<'a> {
                 self.packet.source == self.destination.addr
                     && elements.contains(Container::Hairpin, Item::Address(self.packet.source))
             }
-            // Only packets of Services' protocols are walked.
+            Test::Calls(set) => elements.contains(*set, Item::Frontend(self.frontend())),
+            // Only calls are walked, and only packets of Services' protocols.
+            Test::Answers(_) => false,
             Test::RedirectTo(_) => false,
             Test::Translated => {
                 let Backend { addr, port } = self.destination;
@@ -218,6 +224,11 @@ impl<'a> Traveller<'a> {
             }
             Action::Mark => {
                 self.marked = true;
+                Flow::Continue
+            }
+            Action::Untrack => {
+                self.note(place, text);
+                self.untracked = true;
                 Flow::Continue
             }
             Action::Translate(map, n) => {
@@ -278,6 +289,7 @@ impl<'a> Traveller<'a> {
         self.note(place, what);
         match verdict {
             Verdict::Drop => Flow::End(Outcome::Dropped),
+            Verdict::Accept => Flow::Done,
             Verdict::Goto(chain) => self.go_to(chain),
         }
     }

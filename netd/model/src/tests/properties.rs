@@ -14,7 +14,7 @@ use crate::dataplane::Dataplane;
 use crate::ipvs::{self, Programmed};
 use crate::nft::{self, Engine, Layout};
 use crate::packet::{From, Packet};
-use crate::snapshot::{Endpoint, Service, ServiceName, ServicePort, Snapshot};
+use crate::snapshot::{ByNode, Endpoint, Service, ServiceName, ServicePort, Snapshot};
 
 const VIPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "10.96.0.3", "fd96::1"];
 const OUTER: [&str; 4] = ["203.0.113.1", "203.0.113.2", "192.168.56.70", "192.168.56.71"];
@@ -63,8 +63,9 @@ fn service() -> impl Strategy<Value = Service> {
         addresses(&OUTER, 1),
         ranges,
         any::<(bool, bool, Option<u16>)>(),
+        (prop::bool::weighted(0.2), any::<bool>()),
     )
-        .prop_map(|(mut ports, vips, external_ips, load_balancer_ips, ranges, flags)| {
+        .prop_map(|(mut ports, vips, external_ips, load_balancer_ips, ranges, flags, node)| {
             ports.sort_by_key(|p| (p.port, p.protocol));
             ports.dedup_by_key(|p| (p.port, p.protocol));
             Service {
@@ -77,6 +78,7 @@ fn service() -> impl Strategy<Value = Service> {
                 internal_local: flags.1,
                 affinity_seconds: flags.2.map(u32::from),
                 scheduler: None,
+                by_node: node.0.then_some(ByNode { untracked: node.1 }),
             }
         })
 }

@@ -14,6 +14,7 @@ use netmodel::nft::{ChainName, Client, Container, Item, Key, Value, Verdict};
 use crate::kernel::netlink::{Writer, attribute, text};
 
 const VERDICT_DROP: i32 = 0;
+const VERDICT_ACCEPT: i32 = 1;
 const VERDICT_GOTO: i32 = -4;
 
 /// The text of a comment, in libnftnl's own little format: type, length, text.
@@ -48,6 +49,7 @@ pub(super) fn write_element(writer: &mut Writer, key: &Key, value: Option<&Value
 fn write_verdict(writer: &mut Writer, verdict: Verdict) {
     match verdict {
         Verdict::Drop => writer.attr(1, &VERDICT_DROP.to_be_bytes()),
+        Verdict::Accept => writer.attr(1, &VERDICT_ACCEPT.to_be_bytes()),
         Verdict::Goto(chain) => {
             writer.attr(1, &VERDICT_GOTO.to_be_bytes());
             writer.string(2, &chain.to_string());
@@ -122,6 +124,8 @@ pub(super) fn read_element(
         Container::Services
         | Container::Outside
         | Container::Unserved
+        | Container::Local
+        | Container::Untracked
         | Container::Sticky
         | Container::Restricted => Item::Frontend(read_frontend(family, key)?.0),
         Container::Endpoints | Container::OutsideEndpoints => {
@@ -148,7 +152,11 @@ pub(super) fn read_element(
     };
     let data = attribute(element, 2);
     let value = match container {
-        Container::Services | Container::Outside | Container::Unserved | Container::Sticky => {
+        Container::Services
+        | Container::Outside
+        | Container::Unserved
+        | Container::Local
+        | Container::Sticky => {
             let owner = attribute(element, 6).and_then(comment).unwrap_or_default();
             Value::Verdict(read_verdict(attribute(data?, 2)?)?, Arc::from(owner))
         }
@@ -177,6 +185,7 @@ pub(super) fn read_client(family: Family, element: &[u8]) -> Option<Client> {
 fn read_verdict(data: &[u8]) -> Option<Verdict> {
     match i32::from_be_bytes(attribute(data, 1)?.try_into().ok()?) {
         VERDICT_DROP => Some(Verdict::Drop),
+        VERDICT_ACCEPT => Some(Verdict::Accept),
         VERDICT_GOTO => Some(Verdict::Goto(ChainName::parse(text(attribute(data, 2)?))?)),
         _ => None,
     }

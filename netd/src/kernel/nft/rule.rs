@@ -83,7 +83,7 @@ pub(super) fn write_rule(writer: &mut Writer, rule: &Rule) {
         Action::Goto(chain) => go_to(writer, *chain),
         Action::Reset => reject(writer, REJECT_RESET),
         Action::Unreachable => reject(writer, REJECT_UNREACHABLE),
-        Action::Lookup(_) | Action::Masquerade => {
+        Action::Lookup(_) | Action::Masquerade | Action::Untrack => {
             unreachable!("only base chains do this, and they are loaded as text")
         }
     }
