@@ -28,6 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         node_cidr_prefix: 24,
         node_cidr_prefix_v6: 64,
         node_ports: 30000..=32767,
+        features: apiserver::Features::default(),
     })
     .await?;
     let stop = CancellationToken::new();

@@ -15,11 +15,29 @@ use crate::verbs::pages::Pages;
 pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) ranges: Ranges,
+    pub(crate) features: Features,
     /// Where the `kubernetes` Service leads.
     pub(crate) advertise: SocketAddr,
     pub(crate) pages: Pages,
     pub(crate) tunnels: Tunnels,
     pub(crate) discovery: Discovery,
+}
+
+/// What a cluster can go without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Whether Services of type LoadBalancer get addresses of AddressPools.
+    pub load_balancer: bool,
+    /// Whether there is a Service for cluster DNS.
+    pub dns: bool,
+    /// Whether there is a Service, and a class, for Ingress.
+    pub ingress: bool,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self { load_balancer: true, dns: true, ingress: true }
+    }
 }
 
 /// What Services and Nodes get their addresses and ports from.

@@ -3,7 +3,9 @@
 //! `pkg/controlplane/reconcilers`).
 //!
 //! They are made through the ordinary verbs, put right when they are wrong at a later start, and
-//! made again when they are deleted.
+//! made again when they are deleted. So are those of `boot/addons.rs`, without which it would work.
+
+mod addons;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,43 +43,48 @@ pub struct BootError {
 
 /// Makes or corrects the first objects.
 pub(crate) async fn make_first_objects(api: &Api) -> Result<(), BootError> {
-    let namespaces = NAMESPACES.map(|name| {
-        ensure(api, "Namespace", "namespaces", "", None, json!({ "metadata": { "name": name } }))
+    let namespaces = NAMESPACES.map(|name| First {
+        group: "",
+        plural: "namespaces",
+        namespace: None,
+        object: json!({ "metadata": { "name": name } }),
     });
     // Together they share one sync of the disk.
-    let namespaces = futures::future::join_all(namespaces);
+    let namespaces = futures::future::join_all(namespaces.iter().map(|first| ensure(api, first)));
     let (namespaces, ranges) = futures::join!(namespaces, make_service_cidr(api));
     namespaces.into_iter().collect::<Result<Vec<()>, _>>()?;
     ranges?;
     take_missing_addresses(api).await?;
-    ensure(api, "Service", "services", "", Some("default"), service(api)).await?;
+    let of_server = of_server(api);
+    ensure(api, &of_server[0]).await?;
+    let others = of_server[1..].iter().map(|first| ensure(api, first));
+    let (others, ()) = futures::join!(futures::future::join_all(others), addons::make(api));
+    others.into_iter().collect()
+}
+
+/// The Service by which pods find the API server, and where it leads.
+fn of_server(api: &Api) -> Vec<First> {
+    let namespace = Some("default");
+    let service = First { group: "", plural: "services", namespace, object: service(api) };
     let address = api.advertise.ip();
     if address.is_loopback() || address.is_unspecified() {
         // Not valid as an endpoint, and no pod could reach it.
         tracing::warn!(%address, "the kubernetes Service has no endpoint");
-        return Ok(());
+        return vec![service];
     }
-    let (endpoints, slice) = futures::join!(
-        ensure(api, "Endpoints", "endpoints", "", Some("default"), endpoints(api)),
-        ensure(
-            api,
-            "EndpointSlice",
-            "endpointslices",
-            "discovery.k8s.io",
-            Some("default"),
-            slice(api)
-        ),
-    );
-    endpoints.and(slice)
+    let endpoints = First { group: "", plural: "endpoints", namespace, object: endpoints(api) };
+    let group = "discovery.k8s.io";
+    let slice = First { group, plural: "endpointslices", namespace, object: slice(api) };
+    vec![service, endpoints, slice]
 }
 
 /// The ranges of the flags as an object (upstream: `pkg/controlplane/controller/defaultservicecidr`).
 /// One that is there already stays as it is, but for a second family that was added to the flags.
 async fn make_service_cidr(api: &Api) -> Result<(), BootError> {
     let ranges: Vec<String> = api.ranges.service_cidrs.iter().map(ToString::to_string).collect();
-    let (kind, plural, group) = ("ServiceCIDR", "servicecidrs", "networking.k8s.io");
+    let (plural, group) = ("servicecidrs", "networking.k8s.io");
     let object = json!({ "metadata": { "name": DEFAULT_NAME }, "spec": { "cidrs": ranges } });
-    ensure(api, kind, plural, group, None, object).await?;
+    ensure(api, &First { group, plural, namespace: None, object }).await?;
     let Some(resource) = table::by_path(group, "v1", plural) else { return Ok(()) };
     let call = call(resource, None, Some(DEFAULT_NAME.to_owned()));
     let changed = update::change(api, &call, Part::Main, |current| {
@@ -109,32 +116,29 @@ async fn take_missing_addresses(api: &Api) -> Result<(), BootError> {
 /// Makes the objects of the `kubernetes` Service again when somebody deletes them, until the store
 /// closes. Upstream looks every ten seconds; here the deletion itself says so.
 pub(crate) async fn keep_first_objects(api: Arc<Api>) {
-    let keys: Vec<String> = [
-        ("servicecidrs", "networking.k8s.io"),
-        ("services", ""),
-        ("endpoints", ""),
-        ("endpointslices", "discovery.k8s.io"),
-    ]
-    .iter()
-    .filter_map(|(plural, group)| table::by_path(group, "v1", plural))
-    .map(|resource| {
-        let namespace = resource.namespaced.then_some("default");
-        key::object(resource, namespace, "kubernetes")
-    })
-    .collect();
+    let cidr = First {
+        group: "networking.k8s.io",
+        plural: "servicecidrs",
+        namespace: None,
+        object: json!({ "metadata": { "name": DEFAULT_NAME } }),
+    };
+    let mut kept = of_server(&api);
+    kept.push(cidr);
+    kept.extend(addons::wanted(&api));
+    let keys: Vec<String> = kept.iter().filter_map(First::key).collect();
     let after = api.store.snapshot().revision();
     let watches: Result<Vec<store::Watch>, WatchError> =
         keys.iter().map(|key| api.store.watch(key, after)).collect();
     let Ok(watches) = watches else { return };
     let mut events = futures::stream::select_all(watches);
-    // A watch that fell behind would end here; it has four keys that hardly ever change.
+    // A watch that fell behind would end here; it has a few keys that hardly ever change.
     while let Some(Ok(event)) = events.next().await {
         let ours = keys.iter().any(|key| **key == *event.key);
         if ours
             && matches!(event.change, Change::Delete { .. })
             && let Err(error) = make_first_objects(&api).await
         {
-            tracing::error!("the kubernetes Service is not restored: {error}");
+            tracing::error!("what was deleted is not restored: {error}");
         }
     }
 }
@@ -192,29 +196,45 @@ fn slice(api: &Api) -> Value {
     })
 }
 
-/// Creates the object; one that is there already is replaced, except that namespaces, the Service
-/// and the ServiceCIDR keep what others added to them.
-async fn ensure(
-    api: &Api,
-    kind: &'static str,
-    plural: &str,
-    group: &str,
-    namespace: Option<&str>,
+/// An object that the server makes by itself.
+struct First {
+    group: &'static str,
+    plural: &'static str,
+    namespace: Option<&'static str>,
     object: Value,
-) -> Result<(), BootError> {
-    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let failed = |reason: String| BootError { kind, name: name.clone(), reason };
-    let resource =
-        table::by_path(group, "v1", plural).ok_or_else(|| failed("no such resource".to_owned()))?;
-    let body = Body { content_type: "application/json".into(), bytes: object.to_string().into() };
-    let made = match create::create(api, &call(resource, namespace, None), &body).await {
-        Err(ApiError::AlreadyExists { .. })
-            if matches!(kind, "Namespace" | "Service" | "ServiceCIDR") =>
-        {
-            return Ok(());
-        }
+}
+
+impl First {
+    fn resource(&self) -> Option<&'static Resource> {
+        table::by_path(self.group, "v1", self.plural)
+    }
+
+    fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    fn key(&self) -> Option<String> {
+        Some(key::object(self.resource()?, self.namespace, self.name()))
+    }
+
+    /// Whether nobody else may have written to it: it is put right at each start.
+    fn is_ours_alone(&self) -> bool {
+        matches!(self.plural, "endpoints" | "endpointslices")
+    }
+}
+
+/// Creates the object; one that is there already keeps what others added to it, unless nobody may.
+async fn ensure(api: &Api, first: &First) -> Result<(), BootError> {
+    let kind = first.resource().map_or(first.plural, |resource| resource.kind);
+    let failed = |reason: String| BootError { kind, name: first.name().to_owned(), reason };
+    let resource = first.resource().ok_or_else(|| failed("no such resource".to_owned()))?;
+    let bytes = first.object.to_string().into();
+    let body = Body { content_type: "application/json".into(), bytes };
+    let made = match create::create(api, &call(resource, first.namespace, None), &body).await {
+        Err(ApiError::AlreadyExists { .. }) if !first.is_ours_alone() => return Ok(()),
         Err(ApiError::AlreadyExists { .. }) => {
-            update::replace(api, &call(resource, namespace, Some(name.clone())), &body).await
+            let call = call(resource, first.namespace, Some(first.name().to_owned()));
+            update::replace(api, &call, &body).await
         }
         made => made,
     };

@@ -30,5 +30,6 @@ mod tls;
 mod verbs;
 mod watch;
 
+pub use api::Features;
 pub use authn::User;
 pub use server::{Config, ServeError, Server, StartError};

@@ -14,7 +14,7 @@ use store::Store;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, Ranges};
+use crate::api::{Api, Features, Ranges};
 use crate::authn::User;
 use crate::boot::{self, BootError};
 use crate::discovery::Discovery;
@@ -43,6 +43,8 @@ pub struct Config {
     pub node_cidr_prefix_v6: u8,
     /// The range of node ports.
     pub node_ports: RangeInclusive<u16>,
+    /// What the cluster has beyond the necessary.
+    pub features: Features,
 }
 
 /// Why the server does not start.
@@ -54,6 +56,17 @@ pub enum StartError {
     /// The certificates cannot be used.
     #[error("set up TLS")]
     Tls(#[from] TlsError),
+    /// A range of pods has no room for a single Node.
+    #[error(
+        "the range of pods {range} is smaller than the /{node} that each node gets of it: \
+         give a shorter prefix"
+    )]
+    PodRange {
+        /// The range.
+        range: IpNet,
+        /// The prefix length of a Node's slice.
+        node: u8,
+    },
     /// The first objects cannot be made.
     #[error("set up the cluster's first objects")]
     Boot(#[from] BootError),
@@ -80,6 +93,7 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Server, StartError> {
+        has_room_for_nodes(&config)?;
         let tls = tls::Acceptor::new(&config.pki)?;
         let dir = config.data_dir.join("store");
         let store = Store::open(store::Config { dir, history: HISTORY }).await?;
@@ -93,6 +107,7 @@ impl Server {
         let api = Arc::new(Api {
             store,
             ranges,
+            features: config.features,
             advertise: config.advertise,
             pages: Default::default(),
             tunnels: Default::default(),
@@ -119,4 +134,17 @@ impl Server {
         self.api.store.clone().close().await;
         served.map_err(ServeError::Listen)
     }
+}
+
+fn has_room_for_nodes(config: &Config) -> Result<(), StartError> {
+    for range in &config.cluster_cidrs {
+        let node = match range {
+            IpNet::V4(_) => config.node_cidr_prefix,
+            IpNet::V6(_) => config.node_cidr_prefix_v6,
+        };
+        if range.prefix_len() > node {
+            return Err(StartError::PodRange { range: *range, node });
+        }
+    }
+    Ok(())
 }

@@ -46,6 +46,7 @@ impl Cluster {
             node_cidr_prefix: 24,
             node_cidr_prefix_v6: 64,
             node_ports: 30000..=32767,
+            features: apiserver::Features::default(),
         })
         .await
         .unwrap();
