@@ -18,8 +18,12 @@ mod everyday;
 mod firewalls;
 #[path = "packets/flows.rs"]
 mod flows;
+#[path = "packets/hints.rs"]
+mod hints;
 #[path = "packets/lasting.rs"]
 mod lasting;
+#[path = "packets/links.rs"]
+mod links;
 #[path = "packets/matrix.rs"]
 mod matrix;
 #[path = "packets/net.rs"]
@@ -32,6 +36,8 @@ mod ports;
 mod refusals;
 #[path = "packets/repair.rs"]
 mod repair;
+#[path = "packets/rolling.rs"]
+mod rolling;
 #[path = "packets/sctp.rs"]
 mod sctp;
 #[path = "packets/silence.rs"]

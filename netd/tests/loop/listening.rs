@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, NODES, SERVICES, SLICES, node, service, slice};
 use crate::net::{Host, serve};
-use crate::{Running, SOON, WEB, cluster, net};
+use crate::{Running, SOON, cluster, engine_name, net, serves_web};
 
 /// Asks over HTTP, in the namespace; the whole answer, or why there is none.
-fn get(host: &Host, at: &str, path: &str) -> String {
+pub(crate) fn get(host: &Host, at: &str, path: &str) -> String {
     let (at, path): (SocketAddr, _) = (at.parse().unwrap(), path.to_owned());
     host.run(move || {
         let asked = || -> std::io::Result<String> {
@@ -61,7 +61,7 @@ fn two_ports(service: &str, addrs: &[&str]) -> Value {
 
 fn started(api: &Api) -> Running {
     let netd = Running::start(api);
-    netd.wait_for(SOON, "the lists", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the lists", serves_web);
     netd
 }
 
@@ -75,17 +75,21 @@ fn metrics_and_health_are_where_kube_proxy_has_them() {
     let metrics = get_until(&netd, "127.0.0.1:10249", "/metrics", |page| {
         page.contains("\nminictl_netd_services 1\n")
     });
+    let engine = format!("minictl_netd_engine{{engine=\"{}\"}} 1", engine_name());
     for line in [
         "HTTP/1.1 200 OK",
         "kubeproxy_sync_full_proxy_rules_duration_seconds_count",
         "minictl_netd_failures_total 0",
         "kubeproxy_sync_proxy_rules_service_changes_total",
-        "minictl_netd_engine{engine=\"nftables\"} 1",
+        &engine,
         "process_resident_memory_bytes",
     ] {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
     }
-    assert!(get(&netd.host, "127.0.0.1:10249", "/proxyMode").ends_with("\r\nnftables"));
+    assert!(
+        get(&netd.host, "127.0.0.1:10249", "/proxyMode")
+            .ends_with(&format!("\r\n{}", engine_name()))
+    );
     assert!(get(&netd.host, "127.0.0.1:10249", "/other").starts_with("HTTP/1.1 404"));
 
     let health = get(&netd.host, "192.168.56.70:10256", "/healthz");
@@ -261,6 +265,6 @@ fn a_taken_port_of_a_page_is_not_the_end() {
         config.metrics_address = Some("192.0.2.1:10249".parse().unwrap());
         config.health_address = None;
     });
-    netd.wait_for(SOON, "the lists", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the lists", serves_web);
     netd.end();
 }

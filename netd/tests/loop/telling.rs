@@ -1,9 +1,10 @@
 //! What netd tells the cluster: conditions, events, and which engine serves.
 
+use netmodel::nft::Engine;
 use serde_json::{Value, json};
 
 use crate::api::{Api, NODES, RANGES, SERVICES, SLICES, node, service, slice};
-use crate::{Running, SOON, WEB, cluster, net};
+use crate::{Running, SOON, cluster, net, serves, serves_by, serves_web};
 
 const STATUS_OF_B: &str = "/api/v1/namespaces/default/services/b/status";
 
@@ -62,7 +63,7 @@ fn a_service_that_cannot_be_honoured_says_so_until_it_can() {
         || Some(api.told_about("b")).filter(|told| !told.is_empty()),
     );
     assert_eq!(events[0].0, "FrontendTaken");
-    netd.wait_for(SOON, "the others are served", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the others are served", serves_web);
 
     // What the API says back is not answered again.
     let mut told = external("b", "10.96.0.22", "5");
@@ -78,7 +79,9 @@ fn a_service_that_cannot_be_honoured_says_so_until_it_can() {
     let all = api.0.lock().unwrap().patches.clone();
     let patches = all.iter().filter(|(path, _)| path == STATUS_OF_B).count();
     assert_eq!(patches, 2, "{all:#?}");
-    netd.wait_for(SOON, "its external address", |text| text.contains("203.0.113.9 . tcp . 80"));
+    netd.wait_for(SOON, "its external address", |text| {
+        text.contains("203.0.113.9 . tcp . 80") || text.contains("-A -t 203.0.113.9:80")
+    });
     netd.end();
 }
 
@@ -88,7 +91,7 @@ fn a_wish_for_an_engine_is_followed_or_answered() {
         return;
     }
     let api = cluster();
-    let netd = Running::start(&api);
+    let netd = Running::start_with(&api, |config| config.mode = netd::Mode::Nftables);
     let says = |wanted: &'static str| {
         netd.until(
             wanted,
@@ -111,7 +114,9 @@ fn a_wish_for_an_engine_is_followed_or_answered() {
     }
     api.event(NODES, "MODIFIED", &wanting("iptables"));
     says("nftables (\"iptables\" is no engine");
-    netd.wait_for(SOON, "the old engine goes on", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the old engine goes on", |text| {
+        serves_by(Engine::Nftables, text, 11, "10.244.1.5")
+    });
     netd.end();
 }
 
@@ -125,7 +130,7 @@ fn the_engine_that_was_asked_for_while_netd_ran_is_there_after_a_restart() {
     api.0.lock().unwrap().lists.insert(NODES.to_owned(), nodes);
     // The flag alone would make it impossible to start on a kernel without IPVS.
     let netd = Running::start_with(&api, |config| config.mode = netd::Mode::Ipvs);
-    netd.wait_for(SOON, "the lists", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the lists", |text| serves_by(Engine::Nftables, text, 11, "10.244.1.5"));
     assert_eq!(stated(&api).as_deref(), Some("nftables (as asked)"));
     netd.end();
 }
@@ -144,14 +149,14 @@ fn a_cluster_that_allows_nothing_but_events_is_served_all_the_same() {
         services.extend([external("a", "10.96.0.21", "3"), external("b", "10.96.0.22", "4")]);
     }
     let netd = Running::start(&api);
-    netd.wait_for(SOON, "the lists", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the lists", serves_web);
     netd.until(
         "the event",
         || written(&api),
         || api.told_about("b").into_iter().find(|(reason, _)| reason == "FrontendTaken"),
     );
     api.event(SLICES, "MODIFIED", &slice("web", &["10.244.1.6"]));
-    netd.wait_for(SOON, "a change", |text| text.contains("10.244.1.6 . 8080"));
+    netd.wait_for(SOON, "a change", |text| serves(text, 11, "10.244.1.6"));
     netd.end();
 }
 
@@ -162,7 +167,7 @@ fn what_another_proxy_serves_is_left_to_it() {
     }
     let api = cluster();
     let netd = Running::start(&api);
-    netd.wait_for(SOON, "the lists", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the lists", serves_web);
     let labels = ["service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"];
     for (label, vip) in labels.into_iter().zip(["10.96.0.77", "10.96.0.78"]) {
         let mut theirs = service("theirs", vip);
@@ -175,7 +180,7 @@ fn what_another_proxy_serves_is_left_to_it() {
     api.event(SERVICES, "MODIFIED", &handed_over);
     let theirs = |text: &str| ["10.96.0.77", "10.96.0.78"].iter().any(|vip| text.contains(vip));
     netd.wait_for(SOON, "only the end of what was handed over", |text| {
-        !text.contains(WEB) && !theirs(text)
+        !serves_web(text) && !theirs(text)
     });
     netd.end();
 }
@@ -213,7 +218,7 @@ fn repairs_are_told() {
     let api = cluster();
     let netd = Running::start(&api);
     let route = "10.244.2.0/24 via";
-    netd.wait_for(SOON, "the lists", |text| text.contains(WEB) && text.contains(route));
+    netd.wait_for(SOON, "the lists", |text| serves_web(text) && text.contains(route));
     netd.host.ip("route del 10.244.2.0/24");
     let about_route = || {
         let events = api.told_about("node-1").into_iter();
@@ -236,7 +241,7 @@ fn repairs_are_told() {
             events.find(|(_, message)| message.contains("table"))
         },
     );
-    netd.wait_for(SOON, "the table", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the table", serves_web);
     netd.end();
 }
 
@@ -289,7 +294,7 @@ fn an_inspection_names_the_service_and_its_version() {
     }
     let api = cluster();
     let netd = Running::start(&api);
-    netd.wait_for(SOON, "the lists", |text| text.contains(WEB));
+    netd.wait_for(SOON, "the lists", serves_web);
     let control = netd.control.clone();
     let seen = crate::wait(async move { control.inspect().await }).unwrap();
     let row = seen.rows.iter().find(|row| &*row.owner.service.name == "web").unwrap();

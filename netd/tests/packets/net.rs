@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -68,17 +68,19 @@ impl Host {
     /// Calls again and again by TCP, beside everything else that the host does, until told to stop.
     pub(crate) fn hammer(&self, to: SocketAddr) -> Hammer {
         let stop = Arc::new(AtomicBool::new(false));
-        let halt = stop.clone();
+        let made = Arc::new(AtomicUsize::new(0));
+        let (halt, count) = (stop.clone(), made.clone());
         let calls = self.run(move || {
             thread::spawn(move || {
                 let mut outcomes = Vec::new();
                 while !halt.load(Ordering::Relaxed) {
                     outcomes.push(tcp_here(None, to));
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
                 outcomes
             })
         });
-        Hammer { stop, calls }
+        Hammer { stop, made, calls }
     }
 
     /// Runs a command in the namespace and returns what it prints.
@@ -116,10 +118,16 @@ impl Host {
 /// Calls that are being made.
 pub(crate) struct Hammer {
     stop: Arc<AtomicBool>,
+    made: Arc<AtomicUsize>,
     calls: thread::JoinHandle<Vec<Outcome>>,
 }
 
 impl Hammer {
+    /// How many are over.
+    pub(crate) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
+    }
+
     /// What came of all of them.
     pub(crate) fn stop(self) -> Vec<Outcome> {
         self.stop.store(true, Ordering::Relaxed);
