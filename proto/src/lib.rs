@@ -15,6 +15,11 @@ pub mod dataplane {
     tonic::include_proto!("minictl.dataplane.v1");
 }
 
+/// Version 1 of what a node knows of a LoadBalancer address.
+pub mod lb {
+    tonic::include_proto!("minictl.lb.v1");
+}
+
 /// The token of the HTTP upgrade with which an agent offers its services.
 pub const TUNNEL_PROTOCOL: &str = "minictl-node";
 
@@ -35,4 +40,14 @@ pub fn tunnel_path(node: &str) -> String {
 #[must_use]
 pub fn dataplane_path(node: &str, question: &str) -> String {
     format!("/minictl.io/v1/nodes/{node}/dataplane/{question}")
+}
+
+/// The path where the API server answers what a node knows of a LoadBalancer address, which is named
+/// by the parameter `address`.
+///
+/// # Examples
+/// `load_balancer_path("node-1")` is `/minictl.io/v1/nodes/node-1/lb/check`.
+#[must_use]
+pub fn load_balancer_path(node: &str) -> String {
+    format!("/minictl.io/v1/nodes/{node}/lb/check")
 }
