@@ -55,6 +55,16 @@ pub(crate) enum Command {
         /// The cluster's folder
         dir: PathBuf,
     },
+    /// Be what a lab's nodes find outside: a name server and two sites
+    #[command(hide = true)]
+    LabInternet {
+        /// The addresses at which names are answered
+        #[arg(long, value_delimiter = ',', required = true)]
+        address: Vec<IpAddr>,
+        /// Ask this machine's name servers for names that are not the lab's own
+        #[arg(long)]
+        forward: bool,
+    },
     /// Print a shell completion script
     Completion {
         /// The shell
@@ -74,6 +84,16 @@ pub(crate) enum Dataplane {
     Ipvs,
     /// nftables
     Nftables,
+}
+
+/// Who gives Services of type LoadBalancer their addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadBalancer {
+    /// AddressPools; without any, the nodes' own addresses serve
+    #[default]
+    Pools,
+    /// Nobody
+    None,
 }
 
 /// The address ranges of a cluster.
@@ -200,6 +220,13 @@ pub(crate) struct LabUp {
     /// Let the lab out by this machine's own uplink
     #[arg(long)]
     pub(crate) uplink: bool,
+    /// Make no pool of addresses for Services of type LoadBalancer: they get those of the nodes
+    #[arg(long)]
+    pub(crate) no_pool: bool,
+    /// Who gives Services of type LoadBalancer their addresses; none: they stay pending, as in a
+    /// cluster without a load balancer
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) load_balancer: LoadBalancer,
     #[command(flatten)]
     pub(crate) images: Images,
 }
@@ -241,8 +268,6 @@ pub(crate) struct Server {
     /// Where nodes and pods reach this server
     #[arg(long)]
     pub(crate) advertise: SocketAddr,
-    #[command(flatten)]
-    pub(crate) ranges: Ranges,
 }
 
 /// `minictl kubeconfig`

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
 use lab::paths::Paths;
-use lab::spec::{IpFamily, LabSpec, Role, Wished};
+use lab::spec::{IpFamily, LabSpec, LoadBalancer, Role, Wished};
 use lab::up::{MachineSpec, Started};
 use lab::{Progress, containerd, down, exec, images, preflight, status, up};
 
@@ -90,6 +90,11 @@ async fn lab_up(state: &Path, options: cli::LabUp) -> Result<()> {
         ranges: wished.ranges(options.ip_family.into())?,
         dataplane: options.dataplane.into(),
         uplink: options.uplink,
+        load_balancer: match (options.load_balancer, options.no_pool) {
+            (cli::LoadBalancer::None, _) => LoadBalancer::Nobody,
+            (cli::LoadBalancer::Pools, true) => LoadBalancer::Nodes,
+            (cli::LoadBalancer::Pools, false) => LoadBalancer::Pool,
+        },
     };
     spec.validate()?;
     let paths = Paths::lab(state, &spec.name);

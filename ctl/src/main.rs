@@ -91,6 +91,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let stop: CancellationToken = terminal::stop_signal()?;
             lab::up::supervise_folder(&dir, stop).await?;
         }
+        Command::LabInternet { address, forward } => {
+            terminal::log();
+            lab::internet::run(&address, forward, terminal::stop_signal()?).await?;
+        }
         Command::Up(options) => clusters::up(&state, options).await?,
         Command::Down => clusters::down(&state).await?,
         Command::Lab(command) => return clusters::lab(&state, command).await,

@@ -1,7 +1,8 @@
 //! Clusters on one machine: a lab of network namespaces, or the machine itself as the only node.
 //!
 //! Owns: the hosts' namespaces and links, containerd, the supervisor that keeps the control plane
-//! and the nodes running, the course images, and leaving nothing behind.
+//! and the nodes running, what nodes find outside ([`internet`]), the course images, and leaving
+//! nothing behind.
 //! Flow: [`spec`] (what is wanted, pure) → [`plan`] (which processes, pure) → [`network`] and
 //! [`supervise`] (carry it out) → [`status`] (look) → [`down`] (undo).
 //! Invariants: everything of a cluster lives in its state folder, its namespaces, its bridge and
@@ -14,6 +15,7 @@ pub mod containerd;
 pub mod down;
 pub mod exec;
 pub mod images;
+pub mod internet;
 pub mod network;
 pub mod paths;
 pub mod plan;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use ipnet::IpNet;
 use netns::{Links, Namespace, Route, Veth, namespace};
 
+use crate::internet::SITES;
 use crate::spec::{Host, LabSpec, Role};
 use crate::{paths, uplink};
 
@@ -66,6 +67,12 @@ async fn build_host(spec: &LabSpec, machine: &Links, bridge: u32, host: &Host) -
     for address in &host.addresses {
         inside.ensure_address(eth0, *address).await?;
     }
+    if host.role == Role::Internet {
+        let loopback = inside.require("lo").await?;
+        for address in site_addresses(spec) {
+            inside.ensure_address(loopback, address).await?;
+        }
+    }
     for gateway in default_gateways(spec, host.role) {
         let route = Route {
             destination: everywhere(gateway),
@@ -93,6 +100,13 @@ fn default_gateways(spec: &LabSpec, role: Role) -> Vec<IpAddr> {
         }
         Role::Internet => Vec::new(),
     }
+}
+
+/// The addresses of the sites outside, of the families that the lab has.
+fn site_addresses(spec: &LabSpec) -> Vec<IpNet> {
+    let families: Vec<bool> = spec.network.iter().map(|net| net.addr().is_ipv6()).collect();
+    let both = SITES.iter().flat_map(|site| [IpAddr::from(site.v4), IpAddr::from(site.v6)]);
+    both.filter(|address| families.contains(&address.is_ipv6())).map(IpNet::from).collect()
 }
 
 fn everywhere(gateway: IpAddr) -> IpNet {

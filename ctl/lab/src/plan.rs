@@ -34,6 +34,8 @@ pub struct Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
+    /// Is what the others find outside.
+    Outside,
     /// Runs containers.
     Containers,
     /// Serves the API.
@@ -73,6 +75,7 @@ pub fn lab(spec: &LabSpec, paths: &Paths, minictl: &Path) -> Processes {
     let nodes = spec.node_hosts();
     let first = paths::namespace(&nodes[0].namespace);
     let mut all = vec![
+        internet(spec, paths, minictl),
         own_containerd(paths),
         server(paths, minictl, spec.api_address(), &spec.ranges, Some(first)),
     ];
@@ -107,6 +110,24 @@ pub fn own_containerd(paths: &Paths) -> Process {
         namespace: None,
         takes_listener: false,
         log: paths.log("containerd"),
+    }
+}
+
+/// The name server and the sites of the `internet` host.
+fn internet(spec: &LabSpec, paths: &Paths, minictl: &Path) -> Process {
+    let host = spec.internet();
+    let mut args = vec!["lab-internet".to_owned(), format!("--address={}", host.address_list())];
+    if spec.uplink {
+        args.push("--forward".to_owned());
+    }
+    Process {
+        name: host.name.clone(),
+        stage: Stage::Outside,
+        program: minictl.to_owned(),
+        args,
+        namespace: Some(paths::namespace(&host.namespace)),
+        takes_listener: false,
+        log: paths.log(&host.name),
     }
 }
 
@@ -194,7 +215,7 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{IpFamily, Wished};
+    use crate::spec::{IpFamily, LoadBalancer, Wished};
 
     fn spec() -> LabSpec {
         LabSpec {
@@ -204,6 +225,7 @@ mod tests {
             ranges: Wished::default().ranges(IpFamily::Dual).unwrap(),
             dataplane: Dataplane::Nftables,
             uplink: false,
+            load_balancer: LoadBalancer::Pool,
         }
     }
 
@@ -212,19 +234,22 @@ mod tests {
         let paths = Paths::lab(Path::new("/state"), "lab");
         let plan = lab(&spec(), &paths, Path::new("/bin/minictl"));
         let names: Vec<&str> = plan.all.iter().map(|p| p.name.as_str()).collect();
-        assert_eq!(names, ["containerd", "server", "node-1", "node-2"]);
+        assert_eq!(names, ["internet", "containerd", "server", "node-1", "node-2"]);
         let namespaces: Vec<Option<String>> =
             plan.all.iter().map(|p| p.namespace.as_deref().map(text)).collect();
         let first = Some("/run/netns/lab-node-1".to_owned());
         let second = Some("/run/netns/lab-node-2".to_owned());
-        assert_eq!(namespaces, [None, first.clone(), first, second]);
+        let outside = Some("/run/netns/lab-internet".to_owned());
+        assert_eq!(namespaces, [outside, None, first.clone(), first, second]);
+        let addresses = "--address=192.168.56.254,fd00:192:168:56::254";
+        assert_eq!(plan.all[0].args, ["lab-internet", addresses], "closed");
         assert_eq!(plan.all.iter().filter(|p| p.takes_listener).count(), 1);
-        assert!(plan.all[1].args.contains(&"--advertise=192.168.56.70:6443".to_owned()));
-        assert!(plan.all[3].args.contains(&"--cgroup-parent=/minictl/lab/node-2".to_owned()));
-        assert!(plan.all[3].args.contains(&"--dataplane=nftables".to_owned()));
-        assert!(plan.all[1].args.contains(&"--bind=[::]:6443".to_owned()));
+        assert!(plan.all[2].args.contains(&"--advertise=192.168.56.70:6443".to_owned()));
+        assert!(plan.all[4].args.contains(&"--cgroup-parent=/minictl/lab/node-2".to_owned()));
+        assert!(plan.all[4].args.contains(&"--dataplane=nftables".to_owned()));
+        assert!(plan.all[2].args.contains(&"--bind=[::]:6443".to_owned()));
         let addresses = "--node-ip=192.168.56.71,fd00:192:168:56::71".to_owned();
-        assert!(plan.all[3].args.contains(&addresses), "{:?}", plan.all[3].args);
+        assert!(plan.all[4].args.contains(&addresses), "{:?}", plan.all[4].args);
     }
 
     #[test]

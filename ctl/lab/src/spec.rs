@@ -20,6 +20,9 @@ const CLIENT: u32 = 10;
 const MACHINE: u32 = 1;
 /// Host part of the address of the `internet` host, the nodes' default gateway.
 const INTERNET: u32 = 254;
+/// Host parts of the addresses for LoadBalancer Services: the first and the last one. No host has
+/// one of them, however many nodes there are.
+const POOL: (u32, u32) = (200, 249);
 /// Longest lab name: with the suffix of a host it must fit into a link's name (15 characters).
 const NAME_LIMIT: usize = 10;
 
@@ -80,6 +83,19 @@ impl Dataplane {
     }
 }
 
+/// Where the addresses of LoadBalancer Services come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadBalancer {
+    /// A pool of addresses of the node network, made with the lab.
+    #[default]
+    Pool,
+    /// No pool: the nodes' own addresses serve.
+    Nodes,
+    /// Nobody gives any, as in a cluster without a load balancer.
+    Nobody,
+}
+
 /// The address ranges of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges {
@@ -114,6 +130,9 @@ pub struct LabSpec {
     pub dataplane: Dataplane,
     /// Whether the `internet` host forwards to the machine's own uplink.
     pub uplink: bool,
+    /// Where the addresses of LoadBalancer Services come from.
+    #[serde(default)]
+    pub load_balancer: LoadBalancer,
 }
 
 /// What a host of a lab is for.
@@ -216,8 +235,14 @@ impl LabSpec {
             })
             .collect();
         hosts.push(self.host("client", Role::Client, CLIENT, "cl"));
-        hosts.push(self.host("internet", Role::Internet, INTERNET, "in"));
+        hosts.push(self.internet());
         hosts
+    }
+
+    /// The host outside, where the nodes' default route leads.
+    #[must_use]
+    pub fn internet(&self) -> Host {
+        self.host("internet", Role::Internet, INTERNET, "in")
     }
 
     /// The hosts that run pods.
@@ -249,6 +274,13 @@ impl LabSpec {
     #[must_use]
     pub fn gateways(&self) -> Vec<IpAddr> {
         self.at(INTERNET).iter().map(IpNet::addr).collect()
+    }
+
+    /// The ranges of addresses for LoadBalancer Services, as an AddressPool has them.
+    #[must_use]
+    pub fn pool(&self) -> Vec<String> {
+        let ends = self.at(POOL.0).into_iter().zip(self.at(POOL.1));
+        ends.map(|(first, last)| format!("{}-{}", first.addr(), last.addr())).collect()
     }
 
     /// The node network of the IPv4 family.
@@ -315,6 +347,7 @@ mod tests {
             },
             dataplane: Dataplane::Auto,
             uplink: false,
+            load_balancer: LoadBalancer::Pool,
         }
     }
 
@@ -337,6 +370,7 @@ mod tests {
         let old: LabSpec = serde_json::from_str(old).unwrap();
         assert_eq!(old.network, [net("192.168.56.0/24")]);
         assert_eq!(old.ranges.all().count(), 2);
+        assert_eq!(old.load_balancer, LoadBalancer::Pool);
         let new: LabSpec = serde_json::from_value(serde_json::to_value(lab(2)).unwrap()).unwrap();
         assert_eq!(new, lab(2));
     }
@@ -349,6 +383,24 @@ mod tests {
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 2 * 101);
+    }
+
+    #[test]
+    fn no_host_of_the_largest_lab_has_an_address_of_the_pool() {
+        let spec = lab(99);
+        let pool = ["192.168.56.200-192.168.56.249", "fd00:192:168:56::200-fd00:192:168:56::249"];
+        assert_eq!(spec.pool(), pool);
+        let ends =
+            |(a, b): (&str, &str)| -> (IpAddr, IpAddr) { (a.parse().unwrap(), b.parse().unwrap()) };
+        let ranges = pool.map(|range| ends(range.split_once('-').unwrap()));
+        let machine = spec.machine_addresses();
+        let hosts: Vec<IpNet> = spec.hosts().into_iter().flat_map(|host| host.addresses).collect();
+        for taken in hosts.iter().chain(&machine).map(IpNet::addr) {
+            assert!(
+                ranges.iter().all(|(first, last)| !(*first..=*last).contains(&taken)),
+                "{taken}"
+            );
+        }
     }
 
     #[test]

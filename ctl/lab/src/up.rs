@@ -13,18 +13,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use crate::paths::Paths;
 use crate::plan::{self, Processes};
-use crate::spec::{API_PORT, Dataplane, LabSpec, Ranges};
+use crate::spec::{API_PORT, Dataplane, LabSpec, LoadBalancer, Ranges};
 use crate::{Progress, containerd, down, network, preflight, status, supervise};
 
 /// How long a cluster may take until it is ready; only a broken one takes it.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// The pool of addresses that is made with a lab.
+const POOL: &str = "default";
 /// Pause between two looks at a cluster that starts.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -105,8 +107,34 @@ async fn start_lab(
     let listener = prepare(paths, &settings)?;
     launch(paths, &plan::lab(spec, paths, minictl), minictl, listener)?;
     progress.step("starting containerd, the control plane and the nodes");
-    wait_ready(paths, nodes.len()).await?;
+    // The pool first, or rather at once: without one Services would get the nodes' own addresses.
+    tokio::try_join!(make_pool(paths, spec), wait_ready(paths, nodes.len()))?;
     Ok(Started::Now)
+}
+
+/// Makes the pool of addresses for LoadBalancer Services as soon as the API answers. One that is
+/// there already stays as it is.
+async fn make_pool(paths: &Paths, spec: &LabSpec) -> Result<()> {
+    if spec.load_balancer != LoadBalancer::Pool {
+        return Ok(());
+    }
+    let kind = GroupVersionKind::gvk("minictl.io", "v1", "AddressPool");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "addresspools");
+    let api: Api<DynamicObject> = Api::all_with(client(paths).await?, &resource);
+    let addresses = serde_json::json!({ "spec": { "addresses": spec.pool() } });
+    let pool = DynamicObject::new(POOL, &resource).data(addresses);
+    let limit = Instant::now() + READY_LIMIT;
+    loop {
+        match api.create(&PostParams::default(), &pool).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => return Ok(()),
+            Err(error) if Instant::now() > limit => {
+                return Err(error).context("make the pool of addresses for load balancers");
+            }
+            // The API does not answer yet.
+            Err(_) => sleep(LOOK_AGAIN).await,
+        }
+    }
 }
 
 /// Starts the machine's own cluster and waits until its node is ready.

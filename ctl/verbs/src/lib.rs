@@ -21,6 +21,7 @@ mod edit_value;
 pub mod error;
 pub mod events;
 pub mod exec;
+pub mod explain;
 pub mod expose;
 mod flags;
 pub mod get;
@@ -65,6 +66,8 @@ pub enum Verb {
     Get(get::Get),
     /// Show details of a specific resource or group of resources
     Describe(describe::Describe),
+    /// Describe fields and structure of various resources
+    Explain(explain::Explain),
     /// Apply a configuration to a resource by file name or stdin
     Apply(apply::Apply),
     /// Create a resource from a file or from stdin, or from flags
@@ -143,6 +146,7 @@ async fn dispatch(ctx: &mut Context<'_>, verb: Verb) -> Result<i32, Error> {
     match verb {
         Verb::Get(verb) => verb.run(ctx).await?,
         Verb::Describe(verb) => verb.run(ctx).await?,
+        Verb::Explain(verb) => verb.run(ctx).await?,
         Verb::Apply(verb) => verb.run(ctx).await?,
         Verb::Create(verb) => verb.run(ctx).await?,
         Verb::Delete(verb) => verb.run(ctx).await?,
