@@ -268,6 +268,17 @@ pub(crate) struct Server {
     /// Where nodes and pods reach this server
     #[arg(long)]
     pub(crate) advertise: SocketAddr,
+    /// Who gives Services of type LoadBalancer their addresses
+    #[arg(long, value_enum, default_value_t, value_name = "WHO")]
+    pub(crate) load_balancer: LoadBalancer,
+    /// Whether the cluster has a DNS Service, which its nodes serve
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) dns: bool,
+    /// Whether the cluster has a Service and a class of Ingresses, which its nodes serve
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) ingress: bool,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
 }
 
 /// `minictl kubeconfig`

@@ -30,6 +30,7 @@ pub(crate) async fn run(options: cli::Server, stop: CancellationToken) -> Result
         node_cidr_prefix: NODE_CIDR_PREFIX,
         node_cidr_prefix_v6: NODE_CIDR_PREFIX_V6,
         node_ports: crate::node::NODE_PORTS,
+        features: features(&options),
     };
     let server = apiserver::Server::start(config).await?;
     let client = in_process_client(
@@ -42,6 +43,14 @@ pub(crate) async fn run(options: cli::Server, stop: CancellationToken) -> Result
     served?;
     controllers?;
     Ok(())
+}
+
+fn features(options: &cli::Server) -> apiserver::Features {
+    apiserver::Features {
+        load_balancer: options.load_balancer == cli::LoadBalancer::Pools,
+        dns: options.dns,
+        ingress: options.ingress,
+    }
 }
 
 fn controllers_config(ca_pem: String) -> controllers::Config {

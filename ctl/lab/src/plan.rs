@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::containerd;
 use crate::paths::{self, Paths};
-use crate::spec::{Dataplane, LabSpec, Ranges};
+use crate::spec::{Dataplane, LabSpec, LoadBalancer, Ranges};
 
 /// A process that the supervisor keeps running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,11 +74,11 @@ pub fn lab(spec: &LabSpec, paths: &Paths, minictl: &Path) -> Processes {
     let socket = paths.containerd_socket();
     let nodes = spec.node_hosts();
     let first = paths::namespace(&nodes[0].namespace);
-    let mut all = vec![
-        internet(spec, paths, minictl),
-        own_containerd(paths),
-        server(paths, minictl, spec.api_address(), &spec.ranges, Some(first)),
-    ];
+    let mut control = server(paths, minictl, spec.api_address(), &spec.ranges, Some(first));
+    if spec.load_balancer == LoadBalancer::Nobody {
+        control.args.push("--load-balancer=none".to_owned());
+    }
+    let mut all = vec![internet(spec, paths, minictl), own_containerd(paths), control];
     for host in &nodes {
         let settings = NodeSettings {
             name: &host.name,
@@ -215,7 +215,7 @@ fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{IpFamily, LoadBalancer, Wished};
+    use crate::spec::{IpFamily, Wished};
 
     fn spec() -> LabSpec {
         LabSpec {
@@ -250,6 +250,18 @@ mod tests {
         assert!(plan.all[2].args.contains(&"--bind=[::]:6443".to_owned()));
         let addresses = "--node-ip=192.168.56.71,fd00:192:168:56::71".to_owned();
         assert!(plan.all[4].args.contains(&addresses), "{:?}", plan.all[4].args);
+    }
+
+    #[test]
+    fn a_lab_whose_load_balancers_stay_pending_tells_its_control_plane() {
+        let paths = Paths::lab(Path::new("/state"), "lab");
+        let told = |load_balancer| {
+            let spec = LabSpec { load_balancer, ..spec() };
+            let plan = lab(&spec, &paths, Path::new("/bin/minictl"));
+            plan.all[2].args.contains(&"--load-balancer=none".to_owned())
+        };
+        assert!(told(LoadBalancer::Nobody));
+        assert!(!told(LoadBalancer::Pool) && !told(LoadBalancer::Nodes));
     }
 
     #[test]

@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_group_belongs_to_the_resource_and_the_rest_are_fields() {
-        let catalog = Catalog::example();
+        let catalog = crate::catalog::tests::example();
         let of = |name: &str| {
             let (resource, fields) = split(&catalog, name).unwrap();
             (resource.kind.clone(), fields.join("/"))
