@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
 /// How long a single command may take.
@@ -197,6 +198,15 @@ impl Lab {
     /// When it does not come up.
     #[must_use]
     pub fn start(name: &str, network: &str, nodes: u32) -> Self {
+        Self::start_with(name, network, nodes, &[])
+    }
+
+    /// The same with more flags of `lab up`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with(name: &str, network: &str, nodes: u32, flags: &[&str]) -> Self {
         let lab = Self {
             name: name.to_owned(),
             state: tempfile::Builder::new().prefix("mini").tempdir().expect("a folder"),
@@ -204,7 +214,7 @@ impl Lab {
         };
         let nodes = nodes.to_string();
         let args = ["lab", "up", name, "--nodes", &nodes, "--network", network];
-        let answer = lab.minictl(&args);
+        let answer = lab.minictl(&[&args[..], flags].concat());
         if answer.code != 0 {
             panic!("{answer}\n{}", lab.logs());
         }
@@ -265,6 +275,23 @@ impl Lab {
         let mut args: Vec<&OsStr> = ["lab", "exec", &host, "--"].map(OsStr::new).to_vec();
         args.extend(command.iter().map(AsRef::as_ref));
         self.minictl(&args)
+    }
+
+    /// Does something of this test's own on a host of the lab: sockets that it opens are that
+    /// host's, also after it.
+    ///
+    /// # Panics
+    /// When there is no such host, or when `work` panics.
+    pub fn inside<T: Send>(&self, host: &str, work: impl FnOnce() -> T + Send) -> T {
+        let pin = Path::new("/run/netns").join(format!("{}-{host}", self.name));
+        let enter = || {
+            let namespace = std::fs::File::open(&pin).expect("a host has a namespace");
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("enter the host's network");
+            work()
+        };
+        // Of its own: a thread stays in the network that it entered.
+        std::thread::scope(|scope| scope.spawn(enter).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// The end of every log, for failures.

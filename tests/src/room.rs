@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{Answer, Lab, finish, wait_for};
+use crate::{Answer, Lab, can_run_labs, capable, finish, run, wait_for};
 
 /// How long a lab may take to do what was asked of it.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,6 +21,7 @@ pub struct SharedLab {
     name: &'static str,
     network: &'static str,
     nodes: u32,
+    flags: &'static [&'static str],
     inside: Mutex<(usize, Option<Arc<Lab>>)>,
 }
 
@@ -28,7 +29,25 @@ impl SharedLab {
     /// A lab that is not up yet.
     #[must_use]
     pub const fn new(name: &'static str, network: &'static str, nodes: u32) -> Self {
-        Self { name, network, nodes, inside: Mutex::new((0, None)) }
+        Self { name, network, nodes, flags: &[], inside: Mutex::new((0, None)) }
+    }
+
+    /// The same with more flags of `lab up`.
+    #[must_use]
+    pub const fn with(mut self, flags: &'static [&'static str]) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Runs a test with minictl, and with kubectl where that is there, in a room each.
+    pub fn with_each_client(&'static self, name: &str, test: impl Fn(&Room)) {
+        if !can_run_labs() {
+            return;
+        }
+        test(&self.room("minictl", &format!("{name}-minictl")));
+        if capable("kubectl", run("which", &["kubectl"]).code == 0) {
+            test(&self.room("kubectl", &format!("{name}-kubectl")));
+        }
     }
 
     /// A room in the lab, which comes up if nobody is in it.
@@ -39,7 +58,7 @@ impl SharedLab {
     pub fn room(&'static self, client: &'static str, namespace: &str) -> Room {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let (visitors, slot) = &mut *inside;
-        let start = || Arc::new(Lab::start(self.name, self.network, self.nodes));
+        let start = || Arc::new(Lab::start_with(self.name, self.network, self.nodes, self.flags));
         let lab = slot.get_or_insert_with(start).clone();
         *visitors += 1;
         drop(inside);
@@ -131,6 +150,37 @@ impl Room {
     #[must_use]
     pub fn object(&self, kind: &str, name: &str) -> Value {
         self.types(&format!("get {kind} {name} -o json")).json()
+    }
+
+    /// The cells of the row of a table that begins with `name`.
+    ///
+    /// # Panics
+    /// When the command fails or has no such row.
+    #[must_use]
+    pub fn row(&self, line: &str, name: &str) -> Vec<String> {
+        let table = self.types(line).ok();
+        table
+            .lines()
+            .map(|line| {
+                let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+                cells.map(str::to_owned).collect::<Vec<String>>()
+            })
+            .find(|cells| cells.first().is_some_and(|cell| cell == name))
+            .unwrap_or_else(|| panic!("no {name} in\n{table}"))
+    }
+
+    /// Runs a program of this machine in the network of a pod, where it is that pod to everybody.
+    ///
+    /// # Panics
+    /// When there is no such pod.
+    #[must_use]
+    pub fn in_network_of(&self, pod: &str, command: &[&str]) -> Answer {
+        let object = self.object("pod", pod);
+        let node = text(&object["spec"]["nodeName"]);
+        let nodes = self.state().join("labs").join(&self.lab().name).join("nodes");
+        let pin = nodes.join(node).join("pods").join(text(&object["metadata"]["uid"])).join("net");
+        let network = format!("--net={}", pin.display());
+        run("nsenter", &[&[network.as_str()], command].concat())
     }
 
     /// A Deployment of `dalgudcks/http-go`, which says `Welcome! POD` at port 8080, of pods with

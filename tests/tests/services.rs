@@ -6,34 +6,12 @@
 use std::collections::BTreeSet;
 
 use e2e::room::{CurlError, Room, SharedLab, items, text};
-use e2e::{can_run_labs, capable, run};
 use serde_json::{Value, json};
 
-static LAB: SharedLab = SharedLab::new("services", "192.168.71.0/24", 2);
+/// Without a load balancer of its own: what one does is tested elsewhere.
+static LAB: SharedLab =
+    SharedLab::new("services", "192.168.71.0/24", 2).with(&["--load-balancer", "none"]);
 const NODES: [&str; 2] = ["192.168.71.70", "192.168.71.71"];
-
-/// Runs a test with minictl, and with kubectl where that is there.
-fn with_each_client(name: &str, test: impl Fn(&Room)) {
-    if !can_run_labs() {
-        return;
-    }
-    test(&LAB.room("minictl", &format!("{name}-minictl")));
-    if capable("kubectl", run("which", &["kubectl"]).code == 0) {
-        test(&LAB.room("kubectl", &format!("{name}-kubectl")));
-    }
-}
-
-/// The cells of a table's row, by its first cell.
-fn row(room: &Room, line: &str, name: &str) -> Vec<String> {
-    let table = room.types(line).ok();
-    table
-        .lines()
-        .map(|line| {
-            line.split("  ").map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned).collect()
-        })
-        .find(|cells: &Vec<String>| cells.first().is_some_and(|cell| cell == name))
-        .unwrap_or_else(|| panic!("no {name} in\n{table}"))
-}
 
 fn spec(room: &Room, service: &str) -> Value {
     room.object("service", service)["spec"].clone()
@@ -46,7 +24,7 @@ fn service(name: &str, spec: &str) -> String {
 /// F4: five types, of which `ClusterIP` is what one gets without asking.
 #[test]
 fn each_type_has_what_its_name_says_and_no_more() {
-    with_each_client("types", |room| {
+    LAB.with_each_client("types", |room| {
         let ports = "ports: [{port: 80}], selector: {app: x}";
         room.applies(&service("plain", &format!("{{{ports}}}")));
         room.applies(&service("ported", &format!("{{type: NodePort, {ports}}}")));
@@ -54,7 +32,7 @@ fn each_type_has_what_its_name_says_and_no_more() {
         room.applies(&service("headless", &format!("{{clusterIP: None, {ports}}}")));
         room.applies(&service("named", "{type: ExternalName, externalName: myservice.test.com}"));
 
-        let cells = |name: &str| row(room, "get svc", name);
+        let cells = |name: &str| room.row("get svc", name);
         assert_eq!(cells("plain")[1], "ClusterIP");
         assert_eq!(cells("plain")[3..5], ["<none>", "80/TCP"]);
         assert_eq!(cells("ported")[1], "NodePort");
@@ -84,7 +62,7 @@ fn each_type_has_what_its_name_says_and_no_more() {
 /// F5, K13: a port has a name, a number, a target by number or by name, and a node port.
 #[test]
 fn every_port_of_a_service_leads_where_it_says() {
-    with_each_client("ports", |room| {
+    LAB.with_each_client("ports", |room| {
         let unnamed =
             room.tries(&service("unnamed", "{ports: [{port: 80}, {port: 81}]}")).refused();
         for n in [0, 1] {
@@ -122,7 +100,7 @@ fn every_port_of_a_service_leads_where_it_says() {
 /// F6: a selector is all of its labels, and other labels don't matter.
 #[test]
 fn a_selector_wants_all_of_its_labels() {
-    with_each_client("selector", |room| {
+    LAB.with_each_client("selector", |room| {
         room.deploys("web", 2);
         let pods = room.ready_pods("app=web", 2);
         let chosen = pods.first().expect("two pods").clone();
@@ -146,14 +124,14 @@ fn a_selector_wants_all_of_its_labels() {
 /// F7: addresses outside, no address at all, and clients that keep their pod.
 #[test]
 fn fields_beside_type_and_ports_do_what_they_say() {
-    with_each_client("fields", |room| {
+    LAB.with_each_client("fields", |room| {
         let external = if room.client() == "minictl" { "172.30.1.44" } else { "172.30.1.45" };
         room.deploys("web", 2);
         let pods = room.ready_pods("app=web", 2);
         let ports = "ports: [{port: 80, targetPort: 8080}], selector: {app: web}";
         let manifest = service("outside", &format!("{{externalIPs: [{external}], {ports}}}"));
         room.applies(&manifest);
-        assert_eq!(row(room, "get svc", "outside")[3], external);
+        assert_eq!(room.row("get svc", "outside")[3], external);
         // As whoever routes there does.
         let _ = room.on("client", &["ip", "route", "replace", external, "via", NODES[1]]).ok();
         room.is_served("client", &format!("http://{external}"), &pods);
@@ -183,7 +161,7 @@ const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 /// F8: endpoints written by hand go to machines, not to oneself, to a link, or to many.
 #[test]
 fn endpoints_by_hand_must_be_reachable_addresses() {
-    with_each_client("by-hand", |room| {
+    LAB.with_each_client("by-hand", |room| {
         let endpoints = |address: &str| {
             format!(
                 "apiVersion: v1\nkind: Endpoints\nmetadata: {{name: external-service}}\nsubsets:\n\
@@ -223,7 +201,7 @@ fn endpoints_by_hand_must_be_reachable_addresses() {
 /// F9, K22: node ports have a range, whose lower end is left to those who ask; each has one owner.
 #[test]
 fn a_node_port_has_one_owner_and_the_lower_band_is_left_to_those_who_ask() {
-    with_each_client("node-ports", |room| {
+    LAB.with_each_client("node-ports", |room| {
         let port = if room.client() == "minictl" { 30008 } else { 30009 };
         let wants = |name: &str| {
             service(name, &format!("{{type: NodePort, ports: [{{port: 80, nodePort: {port}}}]}}"))
@@ -256,7 +234,7 @@ fn a_node_port_has_one_owner_and_the_lower_band_is_left_to_those_who_ask() {
 /// F10: every line of a description.
 #[test]
 fn describe_says_everything_there_is_to_say() {
-    with_each_client("describe", |room| {
+    LAB.with_each_client("describe", |room| {
         room.deploys("web", 2);
         let _ = room.ready_pods("app=web", 2);
         room.applies(&service(
@@ -322,7 +300,7 @@ fn describe_says_everything_there_is_to_say() {
 /// K18: a name elsewhere becomes an address here, and again a name.
 #[test]
 fn a_service_changes_its_type_and_keeps_or_gives_back_what_it_had() {
-    with_each_client("change", |room| {
+    LAB.with_each_client("change", |room| {
         room.deploys("web", 1);
         let pods = room.ready_pods("app=web", 1);
         room.applies(&service("web", "{type: ExternalName, externalName: api.example.com}"));

@@ -6,20 +6,10 @@
 use std::collections::BTreeSet;
 
 use e2e::room::{CurlError, Room, SharedLab, items, text};
-use e2e::{can_run_labs, capable, run, wait_for};
+use e2e::wait_for;
 
 static LAB: SharedLab = SharedLab::new("endpoints", "192.168.73.0/24", 2);
 const SOON: std::time::Duration = std::time::Duration::from_secs(20);
-
-fn with_each_client(name: &str, test: impl Fn(&Room)) {
-    if !can_run_labs() {
-        return;
-    }
-    test(&LAB.room("minictl", &format!("{name}-minictl")));
-    if capable("kubectl", run("which", &["kubectl"]).code == 0) {
-        test(&LAB.room("kubectl", &format!("{name}-kubectl")));
-    }
-}
 
 fn vip(room: &Room, service: &str) -> String {
     let spec = room.object("service", service)["spec"].clone();
@@ -75,7 +65,7 @@ fn without_selector(name: &str) -> String {
 /// a name that is another's, neither.
 #[test]
 fn endpoints_by_hand_are_linked_by_name() {
-    with_each_client("by-hand", |room| {
+    LAB.with_each_client("by-hand", |room| {
         room.deploys("web", 3);
         let pods = room.ready_pods("app=web", 3);
         let addresses = addresses_of(room, &pods);
@@ -104,7 +94,7 @@ fn endpoints_by_hand_are_linked_by_name() {
 /// The same by a slice written by hand, of which nobody makes a copy.
 #[test]
 fn a_slice_by_hand_is_served_as_it_is() {
-    with_each_client("slice", |room| {
+    LAB.with_each_client("slice", |room| {
         room.deploys("web", 2);
         let pods = room.ready_pods("app=web", 2);
         room.applies(&without_selector("external-service"));
@@ -125,7 +115,7 @@ fn a_slice_by_hand_is_served_as_it_is() {
 /// K20: a selector takes over what was written by hand; without it the list stays as it was.
 #[test]
 fn a_selector_takes_over_and_leaves_the_list_frozen_when_it_goes() {
-    with_each_client("takeover", |room| {
+    LAB.with_each_client("takeover", |room| {
         room.deploys("web", 1);
         room.deploys("other", 1);
         let web = room.ready_pods("app=web", 1);
@@ -160,7 +150,7 @@ fn a_selector_takes_over_and_leaves_the_list_frozen_when_it_goes() {
 /// keeps up to date leads to who is in it, be they there or not.
 #[test]
 fn the_list_decides_and_not_the_selector() {
-    with_each_client("frozen", |room| {
+    LAB.with_each_client("frozen", |room| {
         for pod in ["one", "two"] {
             let run = format!("run {pod} --image=dalgudcks/http-go --labels=app=web");
             let _ = room.types(&format!("{run} --image-pull-policy=IfNotPresent")).ok();
@@ -191,7 +181,7 @@ fn the_list_decides_and_not_the_selector() {
 /// Pods that are not ready are no endpoints, unless the Service says that they are.
 #[test]
 fn unready_pods_are_asked_only_where_the_service_publishes_them() {
-    with_each_client("unready", |room| {
+    LAB.with_each_client("unready", |room| {
         room.applies(
             "apiVersion: v1\nkind: Pod\nmetadata: {name: slow, labels: {app: slow}}\nspec:\n  \
              terminationGracePeriodSeconds: 1\n  containers:\n  - name: web\n    \

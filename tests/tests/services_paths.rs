@@ -8,7 +8,9 @@ use e2e::room::{CurlError, Room, SharedLab, text};
 use e2e::{can_run_labs, capable, run};
 use serde_json::Value;
 
-static LAB: SharedLab = SharedLab::new("paths", "192.168.72.0/24", 2);
+/// Without a load balancer of its own: what one does is tested elsewhere.
+static LAB: SharedLab =
+    SharedLab::new("paths", "192.168.72.0/24", 2).with(&["--load-balancer", "none"]);
 const NODES: [(&str, &str); 2] = [("node-1", "192.168.72.70"), ("node-2", "192.168.72.71")];
 const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
