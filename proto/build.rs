@@ -8,6 +8,7 @@ const AS_JSON: &str = "#[derive(serde::Serialize, serde::Deserialize)]\n\
 fn main() -> std::io::Result<()> {
     tonic_prost_build::configure()
         .type_attribute(".minictl.dataplane.v1", AS_JSON)
+        .type_attribute(".minictl.dns.v1", AS_JSON)
         .type_attribute(".minictl.lb.v1", AS_JSON)
-        .compile_protos(&["node.proto", "dataplane.proto", "lb.proto"], &["."])
+        .compile_protos(&["node.proto", "dataplane.proto", "dns.proto", "lb.proto"], &["."])
 }

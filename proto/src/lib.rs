@@ -20,6 +20,11 @@ pub mod lb {
     tonic::include_proto!("minictl.lb.v1");
 }
 
+/// Version 1 of what a node's name server tells.
+pub mod dns {
+    tonic::include_proto!("minictl.dns.v1");
+}
+
 /// The token of the HTTP upgrade with which an agent offers its services.
 pub const TUNNEL_PROTOCOL: &str = "minictl-node";
 
@@ -50,4 +55,14 @@ pub fn dataplane_path(node: &str, question: &str) -> String {
 #[must_use]
 pub fn load_balancer_path(node: &str) -> String {
     format!("/minictl.io/v1/nodes/{node}/lb/check")
+}
+
+/// The path where the API server answers for the name server of a node; `question` is `log` or
+/// `trace`.
+///
+/// # Examples
+/// `dns_path("node-1", "log")` is `/minictl.io/v1/nodes/node-1/dns/log`.
+#[must_use]
+pub fn dns_path(node: &str, question: &str) -> String {
+    format!("/minictl.io/v1/nodes/{node}/dns/{question}")
 }

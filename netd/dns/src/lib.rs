@@ -1,1 +1,111 @@
 //! The cluster's name server, as every node has one.
+//!
+//! [`zone`] knows the cluster's names and [`pods`] who asks; `message` reads and writes packets,
+//! `resolve` finds answers, in `cache` or at `upstream` where they are not the cluster's; `server`
+//! holds the sockets, `journal` and `counters` what was asked. [`Dns`] is the handle on all of it:
+//! whoever has it changes the zone, and says where to listen. Deliberately not here: Kubernetes'
+//! own types, watches, and who puts the addresses on a link (netd).
+
+mod book;
+mod cache;
+mod counters;
+mod journal;
+mod message;
+pub mod pods;
+mod ready;
+pub mod resolv_conf;
+mod resolve;
+mod server;
+mod service;
+mod trace;
+mod upstream;
+pub mod zone;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hickory_proto::rr::Name;
+use ipnet::IpNet;
+use tokio::sync::watch;
+
+use book::Book;
+use resolve::Resolver;
+use server::Server;
+use zone::Zone;
+
+pub use hickory_proto::rr::Name as DomainName;
+pub use service::service;
+
+/// A running name server; cheap to clone.
+#[derive(Clone)]
+pub struct Dns {
+    server: Arc<Server>,
+    book: Arc<Book>,
+    listen: Arc<watch::Sender<Vec<SocketAddr>>>,
+    node: Arc<str>,
+}
+
+impl std::fmt::Debug for Dns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dns").field("listen", &*self.listen.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Dns {
+    /// A name server of `domain` on a node; `ranges` are those of Services and Pods. It answers once
+    /// it is told where to listen, and while its [`run`](Self::run) is polled.
+    #[must_use]
+    pub fn new(node: &str, domain: &Name, ranges: Vec<IpNet>) -> Self {
+        let book = Arc::new(Book::new(Zone::new(domain, ranges)));
+        let server = Server::new(Resolver::new(book.clone()));
+        let (listen, _) = watch::channel(Vec::new());
+        Self { server, book, listen: Arc::new(listen), node: node.into() }
+    }
+
+    /// Serves for ever. Dropping it closes all sockets.
+    pub async fn run(&self) {
+        server::listen::follow(self.server.clone(), self.listen.subscribe()).await;
+    }
+
+    /// Changes the zone; `change` says whether it did. What was changed is answered from then on.
+    pub fn change(&self, change: impl FnOnce(&mut Zone) -> bool) {
+        self.book.change(change);
+    }
+
+    /// Answers at these addresses, and at no others.
+    pub fn listen(&self, addrs: Vec<SocketAddr>) {
+        let servers = addrs.iter().map(SocketAddr::ip).collect();
+        self.listen.send_if_modified(|now| {
+            let changed = *now != addrs;
+            *now = addrs;
+            changed
+        });
+        self.book.change(|zone| zone.set_servers(servers));
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listen.borrow().clone()
+    }
+
+    /// These may ask; everybody else is refused, except on loopback.
+    pub fn admit(&self, clients: Vec<IpNet>) {
+        self.server.admit(clients);
+    }
+
+    /// These servers are asked for names outside the cluster.
+    pub fn forward_to(&self, servers: &[SocketAddr]) {
+        self.server.resolver.upstreams.set(servers);
+    }
+
+    /// The counters in Prometheus' text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let upstreams = &self.server.resolver.upstreams;
+        let [asked, failed] =
+            [&upstreams.asked, &upstreams.failed].map(|count| count.load(Ordering::Relaxed));
+        self.server.counters.render(asked, failed)
+    }
+}
