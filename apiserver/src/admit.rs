@@ -5,16 +5,20 @@
 //! the API server's address. Inputs: a snapshot and the object; outputs: the object filled in, and the checks and
 //! writes that belong to it.
 
+mod pool;
+
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, Taint};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use resources::address_pool::AddressPool;
 use resources::object::Object;
+use resources::service::balancer as balancing;
 use resources::table::{self, Resource};
 use resources::{api_server, ingress, ingress_class};
-use store::{Check, Op, Snapshot, Txn};
+use store::{Check, Snapshot, Txn};
 
-use crate::allocate::{cluster_ip, pod_range, service};
+use crate::allocate::{balancer, cluster_ip, pod_range, service};
 use crate::api::Api;
 use crate::authn::User;
 use crate::authz::MASTERS;
@@ -96,7 +100,9 @@ pub(crate) fn create(
 ) -> Result<Txn, ApiError> {
     api_server_alone(api, object)?;
     if let Some(new) = object.as_any_mut().downcast_mut::<Service>() {
-        return service::create(&api.ranges, snapshot, new);
+        let mut txn = service::create(&api.ranges, snapshot, new)?;
+        join(&mut txn, balance(api, snapshot, new, None)?);
+        return Ok(txn);
     }
     if let Some(new) = object.as_any_mut().downcast_mut::<Node>() {
         taint(new);
@@ -105,7 +111,29 @@ pub(crate) fn create(
     if let Some(new) = object.as_any_mut().downcast_mut::<Ingress>() {
         name_default_class(snapshot, new)?;
     }
+    if let Some(new) = object.as_any().downcast_ref::<AddressPool>() {
+        return pool::check(&api.ranges, snapshot, new, None);
+    }
     Ok(Txn::default())
+}
+
+/// Addresses for a Service of type LoadBalancer, unless the server has nothing to do with them. What
+/// a Service was given before goes back with its type all the same.
+fn balance(
+    api: &Api,
+    snapshot: &Snapshot,
+    new: &mut Service,
+    old: Option<&Service>,
+) -> Result<Txn, ApiError> {
+    if !api.features.load_balancer && balancing::is_ours(new) {
+        return Ok(Txn::default());
+    }
+    balancer::settle(snapshot, new, old)
+}
+
+fn join(txn: &mut Txn, more: Txn) {
+    txn.checks.extend(more.checks);
+    txn.ops.extend(more.ops);
 }
 
 /// A new Ingress that names no class gets the default one, if there is one (upstream:
@@ -148,17 +176,26 @@ fn api_server_alone(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
     }
 }
 
+/// What a write to a status may say. The addresses that the allocator gave a Service stay in it.
 /// Of a Service's status a node may say what it could not do; where the Service is reached from
 /// outside is not a node's to say (CVE-2020-8554 by another door). Nor is what comes along with a
 /// status: a Service whose owner is nobody would be collected, and a pod's labels choose whose
 /// backend it is (upstream: `plugin/pkg/admission/noderestriction`).
 pub(crate) fn status(
     api: &Api,
+    snapshot: &Snapshot,
     user: &User,
-    new: &dyn Object,
+    new: &mut dyn Object,
     old: &dyn Object,
 ) -> Result<(), ApiError> {
-    api_server_alone(api, new)?;
+    status_by_node(user, new, old)?;
+    if let Some(service) = new.as_any_mut().downcast_mut::<Service>() {
+        balancer::keep_status(snapshot, service)?;
+    }
+    api_server_alone(api, new)
+}
+
+fn status_by_node(user: &User, new: &dyn Object, old: &dyn Object) -> Result<(), ApiError> {
     let Some(node) = user.node().filter(|_| !user.is_in(MASTERS)) else { return Ok(()) };
     let (now, before) = (new.metadata(), old.metadata());
     if new.as_any().is::<Pod>() && now.labels != before.labels {
@@ -219,7 +256,14 @@ pub(crate) fn update(
     if let (Some(new), Some(old)) =
         (new.as_any_mut().downcast_mut::<Service>(), old.as_any().downcast_ref::<Service>())
     {
-        return service::update(&api.ranges, snapshot, new, old);
+        let mut txn = service::update(&api.ranges, snapshot, new, old)?;
+        join(&mut txn, balance(api, snapshot, new, Some(old))?);
+        return Ok(txn);
+    }
+    if let (Some(new), Some(old)) =
+        (new.as_any().downcast_ref::<AddressPool>(), old.as_any().downcast_ref::<AddressPool>())
+    {
+        return pool::check(&api.ranges, snapshot, new, Some(old));
     }
     if let (Some(new), Some(old)) =
         (new.as_any_mut().downcast_mut::<Node>(), old.as_any().downcast_ref::<Node>())
@@ -230,18 +274,16 @@ pub(crate) fn update(
 }
 
 /// What an object gives back when it goes.
-pub(crate) fn delete(
-    api: &Api,
-    snapshot: &Snapshot,
-    object: &dyn Object,
-) -> Result<Vec<Op>, ApiError> {
+pub(crate) fn delete(api: &Api, snapshot: &Snapshot, object: &dyn Object) -> Result<Txn, ApiError> {
     if let Some(old) = object.as_any().downcast_ref::<Service>() {
-        return service::release(snapshot, old);
+        let mut txn = balancer::release(snapshot, old)?;
+        txn.ops.extend(service::release(snapshot, old)?);
+        return Ok(txn);
     }
     if let Some(old) = object.as_any().downcast_ref::<Node>() {
-        return Ok(pod_range::release(&api.ranges, old));
+        return Ok(Txn { checks: Vec::new(), ops: pod_range::release(&api.ranges, old) });
     }
-    Ok(Vec::new())
+    Ok(Txn::default())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Planners are pure: they look into a snapshot, draw, and return checks and writes. Somebody else
 //! drawing the same meanwhile fails the check, and the pipeline plans again.
 
+pub(crate) mod balancer;
 pub(crate) mod cluster_ip;
 pub(crate) mod node_port;
 pub(crate) mod pod_range;

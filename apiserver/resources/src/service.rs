@@ -7,6 +7,8 @@
 //! missing, then validation.
 //! Deliberately not here: the allocation itself (the API server's transaction), backends.
 
+pub mod balancer;
+
 mod columns;
 mod defaults;
 mod families;
@@ -59,7 +61,9 @@ impl Strategy for Services {
     }
 
     fn validate(&self, service: &Service) -> FieldErrors {
-        validate::service(service)
+        let mut errors = validate::service(service);
+        errors.extend(balancer::validate(service));
+        errors
     }
 
     fn validate_update(&self, new: &Service, old: &Service) -> FieldErrors {

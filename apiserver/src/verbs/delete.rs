@@ -115,15 +115,17 @@ pub(crate) async fn remove(
             return Ok(Deleted { json: current.json, uid, removed });
         }
         let encoded = Encoded::of(resource, object.as_mut())?;
+        let mut checks = vec![Check::Unchanged(key.clone(), current.revision)];
         let ops = match decision {
             Decision::Remove => {
+                let freed = admit::delete(api, &snapshot, object.as_ref())?;
+                checks.extend(freed.checks);
                 let mut ops = vec![encoded.delete(key.clone())];
-                ops.extend(admit::delete(api, &snapshot, object.as_ref())?);
+                ops.extend(freed.ops);
                 ops
             }
             Decision::Mark | Decision::Keep => vec![encoded.put(key.clone())],
         };
-        let checks = vec![Check::Unchanged(key.clone(), current.revision)];
         match api.store.commit(Txn { checks, ops }).await {
             Ok(revision) => {
                 let json = crate::stored::json(resource, &encoded.at(revision))?;

@@ -127,7 +127,9 @@ pub(crate) async fn change(
         let mut ops = txn.ops;
         if gone {
             ops.push(encoded.delete(key.clone()));
-            ops.extend(admit::delete(api, &snapshot, new.as_ref())?);
+            let freed = admit::delete(api, &snapshot, new.as_ref())?;
+            checks.extend(freed.checks);
+            ops.extend(freed.ops);
         } else {
             ops.push(encoded.put(key.clone()));
         }
@@ -165,7 +167,7 @@ fn plan(
         }
         Part::Status => {
             strategy.prepare_status_update(new, old);
-            admit::status(api, &call.user, new, old)?;
+            admit::status(api, snapshot, &call.user, new, old)?;
             Txn::default()
         }
         Part::Internal => return Ok(Txn::default()),
