@@ -94,8 +94,8 @@ pub struct Announcer {
     cluster: u64,
     sequence: u64,
     wanted: BTreeMap<IpAddr, Wanted>,
-    /// Does the node know what the cluster looks like now?
-    in_touch: bool,
+    /// May the node be counted on?
+    sound: bool,
     lans: Vec<Lan>,
     /// Links that are listened to, by index.
     open: BTreeMap<u32, Segment>,
@@ -123,7 +123,7 @@ impl Announcer {
             cluster: 0,
             sequence,
             wanted: BTreeMap::new(),
-            in_touch: true,
+            sound: true,
             lans: Vec::new(),
             open: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -133,17 +133,17 @@ impl Announcer {
         }
     }
 
-    /// The cluster's addresses changed, or what this node would serve of them. Without touch to the
-    /// cluster a node may be wrong about that, and is a reserve.
+    /// The cluster's addresses changed, or what this node would serve of them. A node that is
+    /// not sound is a reserve.
     pub fn order(
         &mut self,
         now: Moment,
         cluster: u64,
         wanted: BTreeMap<IpAddr, Wanted>,
-        in_touch: bool,
+        sound: bool,
     ) -> Vec<Action> {
         let mut actions = self.wake(now);
-        (self.cluster, self.wanted, self.in_touch) = (cluster, wanted, in_touch);
+        (self.cluster, self.wanted, self.sound) = (cluster, wanted, sound);
         self.follow(now, &mut actions);
         actions
     }
@@ -195,7 +195,7 @@ impl Announcer {
 
     /// The node goes: nothing is answered any more, and the others need not wait.
     pub fn farewell(&mut self, now: Moment) -> Vec<Action> {
-        self.order(now, self.cluster, BTreeMap::new(), self.in_touch)
+        self.order(now, self.cluster, BTreeMap::new(), self.sound)
     }
 
     /// When [`Self::tick`] is due; `None` while there is nothing to do.
@@ -255,7 +255,7 @@ impl Announcer {
     }
 
     fn me(&self, segment: &Segment, now: Moment) -> Me<'_> {
-        let settled = self.in_touch && now >= self.drowsy.until && segment.is_ready(now);
+        let settled = self.sound && now >= self.drowsy.until && segment.is_ready(now);
         let grade = if settled { Grade::Full } else { Grade::Reserve };
         Me { node: &self.node, cluster: self.cluster, grade }
     }

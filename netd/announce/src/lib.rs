@@ -16,7 +16,7 @@ pub mod offer;
 mod peers;
 mod probe;
 mod run;
-mod socket;
+pub mod socket;
 mod view;
 
 use std::time::Duration;

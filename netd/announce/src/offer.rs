@@ -19,8 +19,6 @@ use netmodel::snapshot::{Endpoint, Service, ServiceName, Snapshot};
 /// What a node knows of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fitness {
-    /// Its Node object says that it is ready.
-    pub ready: bool,
     /// `node.kubernetes.io/exclude-from-external-load-balancers` is on it.
     pub excluded: bool,
     /// It is being taken away.
@@ -43,8 +41,6 @@ pub struct Wanted {
 pub enum Declined {
     /// It is an address of a node itself, which answers for it without being elected.
     NodeAddress,
-    /// The Node object is not ready.
-    NotReady,
     /// The label says so.
     Excluded,
     /// The node is being taken away.
@@ -63,7 +59,6 @@ impl Declined {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NodeAddress => "NodeAddress",
-            Self::NotReady => "NodeNotReady",
             Self::Excluded => "NodeExcluded",
             Self::Leaving => "NodeLeaving",
             Self::NoLocalEndpoint(_) => "NoLocalEndpoint",
@@ -77,7 +72,6 @@ impl fmt::Display for Declined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeAddress => f.write_str("a node itself has the address and answers for it"),
-            Self::NotReady => f.write_str("the node is not ready"),
             Self::Excluded => f.write_str(
                 "the node has the label node.kubernetes.io/exclude-from-external-load-balancers",
             ),
@@ -141,8 +135,6 @@ fn served(service: &Service) -> Served {
 fn unfit(node: &Fitness) -> Option<Declined> {
     if node.leaving {
         Some(Declined::Leaving)
-    } else if !node.ready {
-        Some(Declined::NotReady)
     } else if node.excluded {
         Some(Declined::Excluded)
     } else {

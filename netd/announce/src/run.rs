@@ -37,8 +37,9 @@ pub struct Orders {
     pub cluster: u64,
     /// All LoadBalancer addresses, and which of them this node offers.
     pub wanted: BTreeMap<IpAddr, Wanted>,
-    /// Does the node know what the cluster looks like now?
-    pub in_touch: bool,
+    /// May this node be counted on: is it ready, and does it know what the cluster looks like now?
+    /// Otherwise it serves only where nobody else would.
+    pub sound: bool,
 }
 
 /// Tells a running announcer what to do, and asks it; cheap to clone.
@@ -200,13 +201,13 @@ impl Runner {
     }
 
     async fn order(&mut self, orders: Orders) -> Vec<Action> {
-        let Orders { cluster, wanted, in_touch } = orders;
+        let Orders { cluster, wanted, sound } = orders;
         let mut actions = Vec::new();
         if self.links.is_none() && !wanted.is_empty() {
             actions = self.look().await;
         }
         let now = self.now();
-        actions.extend(self.announcer.order(now, cluster, wanted, in_touch));
+        actions.extend(self.announcer.order(now, cluster, wanted, sound));
         actions
     }
 

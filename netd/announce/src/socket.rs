@@ -16,15 +16,18 @@ use tokio::io::unix::AsyncFd;
 use crate::frame::EtherType;
 
 /// No frame that is read is longer.
-pub(crate) const LONGEST: usize = 1514;
+pub const LONGEST: usize = 1514;
 
 /// A socket on a link.
 #[derive(Debug)]
-pub(crate) struct Wire(AsyncFd<Socket>);
+pub struct Wire(AsyncFd<Socket>);
 
 impl Wire {
     /// Opens one in the namespace of the calling thread, which must be in a tokio runtime.
-    pub(crate) fn open(link: u32, kind: EtherType) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no such link, or the process may not (it takes `CAP_NET_RAW`).
+    pub fn open(link: u32, kind: EtherType) -> io::Result<Self> {
         // Without a protocol it hears nothing until it is bound, filter and all.
         let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
         socket.set_nonblocking(true)?;
@@ -38,8 +41,11 @@ impl Wire {
         Ok(Self(wire?))
     }
 
-    /// The next frame.
-    pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// The next frame; gives its length.
+    ///
+    /// # Errors
+    /// When the link is down.
+    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.0.readable().await?;
             let read = ready.try_io(|socket| {
@@ -53,7 +59,10 @@ impl Wire {
     }
 
     /// Sends a frame, or fails: nobody waits for a link that takes none.
-    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the link is down, or too much waits already.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.0.get_ref().send(frame).map(drop)
     }
 }

@@ -400,13 +400,13 @@ fn when_all_were_asleep_the_same_one_serves() {
 }
 
 #[test]
-fn a_node_out_of_touch_with_the_cluster_serves_only_where_nobody_else_does() {
+fn a_node_that_is_not_sound_serves_only_where_nobody_else_does() {
     let mut world = settled();
     let winner = world.only(FOUR).unwrap();
     let now = world.now;
     world.does(winner, |a| a.order(now, 1, wanted(&[FOUR, SIX], None), false));
     world.until(150, "another one serves", |world| world.only(FOUR).is_some_and(|n| n != winner));
-    // The API server is gone for all of them.
+    // The API server is gone for all of them, say.
     for node in 0..3 {
         let now = world.now;
         world.does(node, |a| a.order(now, 1, wanted(&[FOUR, SIX], None), false));

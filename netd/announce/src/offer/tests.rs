@@ -58,7 +58,7 @@ fn going_on(node: &str) -> Endpoint {
 }
 
 fn fit() -> Fitness {
-    Fitness { ready: true, ..Fitness::default() }
+    Fitness::default()
 }
 
 #[track_caller]
@@ -125,7 +125,6 @@ fn a_node_that_should_not_serve_offers_nothing() {
     let mut snapshot = cluster();
     add(&mut snapshot, "web", false, vec![ready_on("node-1")]);
     for (node, declined) in [
-        (Fitness { ready: false, ..fit() }, Declined::NotReady),
         (Fitness { excluded: true, ..fit() }, Declined::Excluded),
         (Fitness { leaving: true, ..fit() }, Declined::Leaving),
     ] {
