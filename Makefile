@@ -7,7 +7,7 @@ LAB ?= lab
 # What the product needs to run, what its build needs, and what its tests check it with.
 RUNTIME_PACKAGES := containerd runc nftables iproute2 apt dpkg curl
 BUILD_PACKAGES := protobuf-compiler libprotobuf-dev gcc libc6-dev
-TEST_PACKAGES := jq conntrack dnsutils ipvsadm qemu-system-x86 cpio busybox-static util-linux bsdutils procps kmod git
+TEST_PACKAGES := jq conntrack dnsutils ipvsadm qemu-system-x86 cpio busybox-static util-linux bsdutils procps kmod netbase git
 # A second tool to measure with; a key for Kubernetes' API server.
 BENCH_PACKAGES := iperf3
 EXCHANGE_PACKAGES := openssl
@@ -40,7 +40,7 @@ test: test-deps ## Run every test, including those on real containers and packet
 .PHONY: vm vm-slow
 vm: test-deps ## Prove the IPVS engine on Debian's kernel in a virtual machine
 	cargo build --locked -p minictl -p e2e --bins --example peer
-	cargo test --locked -p netd --test packets --no-run
+	cargo test --locked -p netd --test packets --test loop --no-run
 	tests/vm/run.sh target/debug/minictl
 vm-slow: test-deps ## The same with checks that wait for minutes
 	VM_SLOW=1 $(MAKE) vm

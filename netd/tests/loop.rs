@@ -75,6 +75,7 @@ impl Running {
             node_ports: 30000..=32767,
             bridge: "mini0".to_owned(),
             scheduler: "rr".to_owned(),
+            ingress: false,
             metrics_address: Some("127.0.0.1:10249".parse().unwrap()),
             health_address: Some("0.0.0.0:10256".parse().unwrap()),
         };
@@ -138,7 +139,7 @@ impl Running {
 
     fn end(self) -> Host {
         self.stop.cancel();
-        self.ended.recv_timeout(Duration::from_secs(5)).expect("netd ends when told to");
+        self.ended.recv_timeout(SOON).expect("netd ends when told to");
         self.host
     }
 }
@@ -155,7 +156,8 @@ fn wait<T>(answer: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(SOON, answer).await.expect("an answer") })
 }
 
-const SOON: Duration = Duration::from_secs(10);
+/// Far longer than anything takes, also on a machine that is emulated.
+const SOON: Duration = Duration::from_secs(60);
 
 fn cluster() -> Api {
     let api = Api::default();

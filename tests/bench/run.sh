@@ -25,9 +25,11 @@ $(cat "$folder/cluster")
 
 ## Services
 
-A \`minictl netd\` by itself on a node made of network namespaces (\`tests/src/bed.rs\`), engine nftables. Ratios are of runs of 50 ms
-that take turns, the address and the pod itself; "first packet" is the time of a TCP connection's first round trip, to another Service
-each time. "Cold" is the time of all full looks of a new netd, by its own metric, "from the start of the process" all of it.
+A \`minictl netd\` by itself on a node made of network namespaces (\`tests/src/bed.rs\`), engine nftables. Ratios are of runs of 8 ms
+that take turns, the address and the pod itself, with caller and server each on a processor of its own; beside the middle half of all
+runs stands where the median lies, 19 times of 20. A first packet is a new TCP connection's first round trip; one caller on one bed
+calls the same ten Services while the elements of 9,990 others are added to the table and taken away again. "Cold" is the time of all
+full looks of a new netd, by its own metric, "from the start of the process" all of it.
 
 $(cat "$folder/services")
 END

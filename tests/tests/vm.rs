@@ -18,30 +18,31 @@ fn services_work_on_debians_kernel_with_ipvs_and_with_nftables() {
     // `cargo test` builds the examples, too, and netd's tests with real packets beside this one.
     let test = std::env::current_exe().expect("the test's own path");
     let profile = test.ancestors().nth(2).expect("target/PROFILE");
-    let packets = newest_packets(&profile.join("deps"));
+    let newest = |test| newest_program(&profile.join("deps"), test);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/run.sh");
     // Its words go straight to the terminal, line by line: a run takes minutes.
     let status = Command::new(script)
         .arg(minictl())
         .env("PEER_BIN", profile.join("examples/peer"))
-        .env("PACKETS_BIN", packets)
+        .env("PACKETS_BIN", newest("packets"))
+        .env("LOOP_BIN", newest("loop"))
         .stdin(Stdio::null())
         .status()
         .expect("tests/vm/run.sh can be started");
     assert!(status.success(), "checks failed in the virtual machine: {status}");
 }
 
-/// The newest of the programs that cargo made of `netd/tests/packets.rs`: it names them by hashes,
-/// and keeps old ones.
-fn newest_packets(folder: &Path) -> PathBuf {
+/// The newest of the programs that cargo made of a test of netd's: it names them by hashes, and
+/// keeps old ones.
+fn newest_program(folder: &Path, test: &str) -> PathBuf {
     let entries = std::fs::read_dir(folder).expect("the folder of this test");
     let is_program = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("packets-") && path.extension().is_none()
+        name.starts_with(&format!("{test}-")) && path.extension().is_none()
     };
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| is_program(path))
         .max_by_key(|path| path.metadata().and_then(|m| m.modified()).ok())
-        .expect("cargo test --no-run -p netd --test packets")
+        .unwrap_or_else(|| panic!("cargo test --no-run -p netd --test {test}"))
 }

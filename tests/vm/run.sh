@@ -4,8 +4,8 @@
 #
 #   tests/vm/run.sh [MINICTL]     default: $MINICTL_BIN, else target/debug/minictl
 #   PEER_BIN                      the two ends of a call; default: target/debug/examples/peer
-#   PACKETS_BIN                   netd's tests with real packets; default: the newest that cargo built
-#   VM_PART=cluster|packets       half of the checks only
+#   PACKETS_BIN, LOOP_BIN         netd's tests with real packets and of its whole loop; default: the newest that cargo built
+#   VM_PART=cluster|packets|loop  a part of the checks only
 #   VM_SLOW=1                     those that wait for minutes, too
 #   VM_TESTS="NAME... OPTION..."  of netd's tests only these
 #   VM_SHELL=1 tests/vm/run.sh    a shell in the guest instead of the checks
@@ -20,13 +20,14 @@ minictl=${1:-${MINICTL_BIN:-$root/target/debug/minictl}}
 built=${CARGO_TARGET_DIR:-$root/target}/debug
 peer=${PEER_BIN:-$built/examples/peer}
 # Cargo names a test's program by a hash, and keeps old ones.
-newest_packets() { find "$built/deps" -name 'packets-*' -type f -perm -u+x -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2; }
-packets=${PACKETS_BIN:-$(newest_packets)}
+newest() { find "$built/deps" -name "$1-*" -type f -perm -u+x -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2; }
+packets=${PACKETS_BIN:-$(newest packets)}
+loop=${LOOP_BIN:-$(newest loop)}
 
 VM_SHELL=${VM_SHELL:-0} VM_PART=${VM_PART:-all} VM_SLOW=${VM_SLOW:-0}
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
 TIME_LIMIT=${VM_TIME_LIMIT:-900}    # seconds until QEMU is killed: many times what an idle machine needs
-TOOLS=(bash ip nft ipvsadm conntrack nsenter)
+TOOLS=(bash ip nft ipvsadm conntrack nsenter ss sysctl)
 
 fail() { echo "$0: $*" >&2; exit 2; }
 
@@ -87,13 +88,16 @@ build_image() {
   strip -o "$work/minictl" "$minictl"
   strip -o "$work/peer" "$peer"
   strip -o "$work/packets" "$packets"
-  add_programs "$work/minictl" "$work/peer" "$work/packets"
+  strip -o "$work/loop" "$loop"
+  add_programs "$work/minictl" "$work/peer" "$work/packets" "$work/loop"
   for tool in "${TOOLS[@]}"; do
     add_programs "$(command -v "$tool" || fail "$tool is missing: make test-deps")"
   done
   add_modules
   cp -r "$here/guest" "$image/guest"
   echo "${VM_TESTS:-}" >"$image/guest/tests"
+  # By which nft writes "tcp" and not "6".
+  cp /etc/protocols "$image/etc/protocols"
   ln -s guest/init "$image/init"
 }
 
@@ -113,6 +117,7 @@ boot() {
 [ -x "$minictl" ] || fail "$minictl is missing: cargo build -p minictl"
 [ -x "$peer" ] || fail "$peer is missing: cargo build -p e2e --example peer"
 [ -x "$packets" ] || fail "no packets in $built/deps: cargo test --no-run -p netd --test packets"
+[ -x "$loop" ] || fail "no loop in $built/deps: cargo test --no-run -p netd --test loop"
 for needed in qemu-system-x86_64 cpio busybox strip; do
   command -v "$needed" >/dev/null || fail "$needed is missing: make test-deps"
 done

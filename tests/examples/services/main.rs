@@ -3,11 +3,12 @@
 //! A real `minictl netd` against a real `minictl server`, on networks of namespaces made for it:
 //! one with 10 Services, one with 10,000 of four endpoints each. Figures are ratios of runs that
 //! take turns, or medians. Kubernetes' own proxy is measured beside netd where `KUBE_PROXY` names
-//! it. `services FILE` writes the table there, too.
+//! it. `services FILE` writes the table there, too; `BENCH_PART=first` measures first packets alone.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
 
 mod api;
+mod first;
 mod follow;
 mod kernel;
 mod load;
@@ -26,10 +27,19 @@ const MANY: u32 = 10_000;
 
 fn main() {
     let few = Cluster::start(FEW);
-    let mut figures = paths::by_address(&few);
-    figures.extend(paths::second_opinion(&few));
+    let only_first = std::env::var("BENCH_PART").is_ok_and(|part| part == "first");
+    let mut figures = Vec::new();
+    if !only_first {
+        figures = paths::by_address(&few);
+        figures.extend(paths::second_opinion(&few));
+    }
     let many = Cluster::start(MANY);
-    figures.push(paths::first_packets(&few, &many));
+    let (few, first) = first::first_packets(few, &many);
+    figures.extend(first);
+    if only_first {
+        println!("{}", table(&figures));
+        return;
+    }
     figures.extend(follow::many(many));
     figures.push(follow::little_memory(few));
     let text = table(&figures);

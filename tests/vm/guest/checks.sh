@@ -9,20 +9,24 @@ cd /guest || exit
 . ./live.sh
 . ./packets.sh
 
-# wanted PART: was this half of the checks, or all of them, asked for?
+# wanted PART: was this part of the checks, or all of them, asked for?
 wanted() { grep -qE "vm_part=($1|all)" /proc/cmdline; }
 
 # Tests and cluster can't be in each other's way: either makes its own namespaces, and one follows the other.
 # Bridge netfilter is what a machine with Docker has. Modules of IPVS are left for netd to load.
 modprobe br_netfilter
-if wanted packets; then
+if wanted packets || wanted loop; then
   # Tests at the same time would each want the same module first.
   for module in sctp veth bridge dummy nf_tables nfnetlink; do modprobe $module; done
-  # Firewalls of others need their programs, and are told from another's words on nftables only.
-  real_packets ipvs --skip firewalls::
-  # All of it runs on nftables on any machine: here what is new of this kernel.
-  [ -n "$(cat tests)" ] || real_packets nftables matrix:: sctp
 fi
+if wanted packets; then
+  # Firewalls of others need their programs, and are told from another's words on nftables only.
+  netd_tests packets ipvs --skip firewalls::
+  # All of it runs on nftables on any machine: here what is new of this kernel.
+  [ -n "$(cat tests)" ] || netd_tests packets nftables matrix:: sctp
+  without_module dummy drivers/net/dummy.ko netd_tests packets ipvs links:: everyday::
+fi
+if wanted loop; then netd_tests loop ipvs; fi
 if wanted cluster; then live_cluster; fi
 
 echo "$failures checks failed"

@@ -25,7 +25,7 @@ start_server() {
 start_netd() {
   # Not by "on": the background would be the shell's, and the process to stop its child.
   nsenter --net="/run/netns/$1" minictl --kubeconfig "/run/$1.kubeconfig" netd --name "$1" --dataplane "$2" \
-    "${ranges[@]}" >>"/run/netd-$1.log" 2>&1 &
+    --socket "/run/netd-$1.sock" "${ranges[@]}" >>"/run/netd-$1.log" 2>&1 &
   netd_processes+=($!)
 }
 

@@ -72,3 +72,24 @@ ipvs_is_gone() {
     within 5 "$node: the link of virtual addresses is gone" "*does not exist*" on $node ip link show mini-ipvs0
   done
 }
+
+# setting_as_told NODE NAME VALUE: what the kernel has is what is wanted, and what minictl says of both.
+setting_as_told() {
+  expect "$1: $2 is $3" "$3" "$(on "$1" sysctl -n "$2")"
+  expect "$1: $2 is told" "$1 $2 $3 $3 *" "$(
+    minictl dataplane status --socket "/run/netd-$1.sock" -o wide 2>&1 | tr -s ' ' | grep -F " $2 "
+  )"
+}
+
+ipvs_settings_are_told() {
+  local node
+  for node in node-1 node-2; do
+    setting_as_told $node net.ipv4.vs.conntrack 1
+    setting_as_told $node net.ipv4.vs.expire_nodest_conn 1
+    # Debian's kernel is newer than 5.9.
+    setting_as_told $node net.ipv4.vs.conn_reuse_mode 1
+    expect "$node: the link of virtual addresses is told" "$node link mini-ipvs0 dummy * addresses *" "$(
+      minictl dataplane status --socket "/run/netd-$node.sock" -o wide 2>&1 | tr -s ' ' | grep -F mini-ipvs0
+    )"
+  done
+}

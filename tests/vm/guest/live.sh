@@ -43,6 +43,7 @@ live_cluster() {
   # shellcheck disable=SC2086
   on node-1 ipvsadm $FOREIGN
   ipvs_is_complete
+  ipvs_settings_are_told
   traffic
   an_endpoint_goes
   a_service_goes
