@@ -9,6 +9,7 @@
 mod audit;
 mod cleanup;
 mod inspect;
+mod locals;
 mod machine;
 mod memory;
 mod servers;
@@ -40,6 +41,9 @@ pub use cleanup::clean_up;
 
 /// The link that holds virtual addresses in IPVS mode.
 pub const VIP_LINK: &str = "mini-ipvs0";
+
+/// The link that holds the addresses of Services that a process of each node answers.
+pub(crate) const LOCAL_LINK: &str = "mini-local0";
 
 /// How long a packet may be between two of a node's chains, on a machine whose processors are busy
 /// elsewhere: at a change of engine, IPVS serves so long those that came in for it.
@@ -95,6 +99,8 @@ pub struct Executor {
     balancer: Option<Balancer>,
     network: Network,
     tracker: Tracker,
+    /// What is bound to [`LOCAL_LINK`].
+    locals: BTreeSet<IpAddr>,
     /// The routes and settings as they were left.
     routes: Routes,
     settings: Vec<Setting>,
@@ -120,6 +126,7 @@ impl Executor {
             balancer,
             network: Network::open()?,
             tracker: Tracker::open()?,
+            locals: BTreeSet::new(),
             routes: Routes::new(),
             settings: Vec::new(),
             refused: BTreeMap::new(),
@@ -190,6 +197,7 @@ impl Executor {
             }
             Changes::Network if unchanged && self.addresses_are_whole() => {
                 self.sync_settings(&layout, &mut report);
+                self.bind_locals(snapshot, &layout, &mut report);
                 self.sync_routes(snapshot, &mut report);
                 Lost::default()
             }
@@ -220,7 +228,15 @@ impl Executor {
             None => Vec::new(),
             Some(balancer) => ipvs::plan(layout, &self.plane, &balancer.have, Some(&touched)),
         };
-        self.change(layout, &touched, &ops, report)
+        let concerns_locals = self.concerns_locals(&touched.frontends);
+        if concerns_locals {
+            self.release_locals(snapshot, layout, report);
+        }
+        let lost = self.change(layout, &touched, &ops, report);
+        if concerns_locals {
+            self.bind_locals(snapshot, layout, report);
+        }
+        lost
     }
 
     /// Makes changes of servers and addresses, and those of the table that go with them and with a
@@ -264,6 +280,7 @@ impl Executor {
         udp.extend(self.plane.iter().map(|(f, _)| *f).filter(is_udp));
         self.refused.clear();
         self.sync_settings(&layout, report);
+        self.release_locals(snapshot, &layout, report);
         // Before the changes: one that fails as a whole takes it back.
         self.layout = Some(layout.clone());
         if let Err(error) = self.sync_kernel(snapshot, &layout, unchanged, report) {
@@ -271,6 +288,7 @@ impl Executor {
             report.stuck = true;
             report.failures.push(error);
         }
+        self.bind_locals(snapshot, &layout, report);
         self.sync_routes(snapshot, report);
         // What was lost while nobody looked is not known: look at everything.
         Lost { udp, sticky: true }

@@ -1,6 +1,6 @@
 //! Kernel settings of this network namespace: which the data plane needs, and what they were before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netmodel::address::Family;
 use netmodel::nft::{Engine, Layout};
@@ -26,7 +26,7 @@ const MACHINE: &[&str] = &[
 #[must_use]
 pub fn settings_now() -> BTreeMap<String, String> {
     let machine = MACHINE.iter().map(|name| (*name).to_owned());
-    let all = machine.chain(of_links_with_routers());
+    let all = machine.chain(of_links_with_routers()).chain(of_links_with_neighbours());
     all.filter_map(|name| sysctl::get(&name).map(|value| (name, value))).collect()
 }
 
@@ -50,6 +50,29 @@ fn of_links_with_routers() -> Vec<String> {
         .collect()
 }
 
+/// Those that [`wanted`] may change of any link through which the node is reached.
+fn of_links_with_neighbours() -> Vec<String> {
+    let links = std::fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten();
+    let links = links.filter_map(|entry| entry.file_name().into_string().ok());
+    links
+        .filter(|link| !["all", "default", "lo"].contains(&link.as_str()))
+        .flat_map(|link| STRICT.map(|(name, ..)| of_link(&link, name)))
+        .collect()
+}
+
+/// A setting of a link.
+fn of_link(link: &str, name: &str) -> String {
+    format!("net.ipv4.conf.{}.{name}", link.replace('.', "/"))
+}
+
+/// Virtual addresses are bound on every node. Who speaks for one on the network is agreed among the
+/// nodes, so their kernels must keep silent about it (IPv6 does so by itself): neither say that they
+/// have it, nor ask in its name, which tells the same.
+const STRICT: [(&str, &str, &str); 2] = [
+    ("arp_ignore", "1", "one node speaks for a virtual address that all have bound"),
+    ("arp_announce", "2", "no node asks in the name of a virtual address"),
+];
+
 /// Puts the settings back to what they were. Returns the steps that failed; the others are done
 /// all the same.
 #[must_use]
@@ -72,8 +95,9 @@ pub(crate) struct Setting {
 
 /// Kernel settings without which nothing works, for what this node uses.
 ///
-/// `alone` says that no bridge but ours is in the namespace.
-pub(crate) fn wanted(layout: &Layout, alone: bool) -> Vec<Setting> {
+/// `alone` says that no bridge but ours is in the namespace; `links` are those by which the node is
+/// reached.
+pub(crate) fn wanted(layout: &Layout, alone: bool, links: &BTreeSet<String>) -> Vec<Setting> {
     let setting = |name: String, value, why| Setting { name, value, why };
     let mut out =
         vec![setting("net.ipv4.ip_forward".to_owned(), "1", "pods' packets pass through")];
@@ -98,6 +122,10 @@ pub(crate) fn wanted(layout: &Layout, alone: bool) -> Vec<Setting> {
     if layout.pod_cidrs.iter().any(|net| Family::of(net.addr()) == Family::V6) {
         let name = "net.ipv6.conf.all.forwarding".to_owned();
         out.push(setting(name, "1", "pods' packets pass through"));
+    }
+    for link in links {
+        let strict = STRICT.map(|(name, value, why)| setting(of_link(link, name), value, why));
+        out.extend(strict);
     }
     if layout.engine == Engine::Ipvs {
         let of_ipvs = |(name, value, why)| setting(format!("net.ipv4.vs.{name}"), value, why);

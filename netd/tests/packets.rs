@@ -24,6 +24,8 @@ mod hints;
 mod lasting;
 #[path = "packets/links.rs"]
 mod links;
+#[path = "packets/local.rs"]
+mod local;
 #[path = "packets/matrix.rs"]
 mod matrix;
 #[path = "packets/net.rs"]

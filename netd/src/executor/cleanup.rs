@@ -7,7 +7,7 @@ use netmodel::dataplane::Dataplane;
 use netmodel::ipvs;
 use netmodel::route::RouteOp;
 
-use super::VIP_LINK;
+use super::{LOCAL_LINK, VIP_LINK};
 use crate::kernel::OpError;
 use crate::kernel::ipvs::Ipvs;
 use crate::kernel::nft::Table;
@@ -22,6 +22,7 @@ const IPVS_DEFAULT: u32 = 900;
 pub fn clean_up(bridge: &str, node_ports: &RangeInclusive<u16>) -> Vec<OpError> {
     let mut failures = Vec::new();
     failures.extend(clean_routes(bridge).unwrap_or_else(|error| vec![error]));
+    failures.extend(Network::open().and_then(|mut net| net.delete_link(LOCAL_LINK)).err());
     if let Err(error) = clean_servers(node_ports, &mut failures) {
         failures.push(error);
     }

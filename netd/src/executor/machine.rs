@@ -5,17 +5,23 @@ use netmodel::repair::{Object, Repair};
 use netmodel::route::{RouteOp, Routes, Via, desired_routes, diff_routes};
 use netmodel::snapshot::Snapshot;
 
-use super::{Executor, Report};
+use super::{Executor, LOCAL_LINK, Report, VIP_LINK};
 use crate::kernel::sysctl;
 use crate::settings;
 
 impl Executor {
     pub(super) fn sync_settings(&mut self, layout: &Layout, report: &mut Report) {
-        let alone = match self.network.bridges() {
-            Ok(bridges) => bridges.iter().all(|name| **name == *layout.bridge),
+        let found = self.network.bridges().and_then(|bridges| {
+            let ours = [LOCAL_LINK, VIP_LINK, &*layout.bridge];
+            let alone = bridges.iter().all(|name| ours.contains(&&**name));
+            Ok((alone, self.network.links_with(&layout.own)?))
+        });
+        let (alone, links) = match found {
+            Ok(found) => found,
             Err(error) => return report.failures.push(error),
         };
-        let left = std::mem::replace(&mut self.settings, settings::wanted(layout, alone));
+        let wanted = settings::wanted(layout, alone, &links);
+        let left = std::mem::replace(&mut self.settings, wanted);
         for setting in &self.settings {
             match sysctl::set(&setting.name, setting.value) {
                 Ok(None) => {}

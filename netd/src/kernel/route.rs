@@ -175,6 +175,40 @@ impl Network {
         Ok(answers.iter().filter_map(|m| read_address(m, u32_at(&m.body, 4)?)).collect())
     }
 
+    /// The addresses of this namespace that are on other links than these.
+    pub(crate) fn addresses_but_on(&mut self, links: &[&str]) -> Result<BTreeSet<IpAddr>, OpError> {
+        let but: Vec<u32> = links.iter().filter_map(|link| link_index(link).ok()).collect();
+        let answers = self
+            .netlink
+            .request(GET_ADDRESS, DUMP, |w| w.raw(&[0; 8]))
+            .map_err(failed("list addresses"))?;
+        let other = |m: &Message| u32_at(&m.body, 4).filter(|index| !but.contains(index));
+        Ok(answers.iter().filter_map(|m| read_address(m, other(m)?)).collect())
+    }
+
+    /// The names of the links that hold some of these addresses.
+    pub(crate) fn links_with(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<String>, OpError> {
+        let answers = self
+            .netlink
+            .request(GET_ADDRESS, DUMP, |w| w.raw(&[0; 8]))
+            .map_err(failed("list addresses"))?;
+        let holds = |m: &&Message| {
+            let found = u32_at(&m.body, 4).and_then(|index| read_address(m, index));
+            found.is_some_and(|addr| addresses.contains(&addr))
+        };
+        let holders: BTreeSet<u32> =
+            answers.iter().filter(holds).filter_map(|m| u32_at(&m.body, 4)).collect();
+        let name = |message: &Message| {
+            let of_holder = holders.contains(&u32_at(&message.body, 4)?);
+            let name = attribute(message.body.get(16..)?, LINK_NAME).map(text)?;
+            of_holder.then(|| name.to_owned())
+        };
+        Ok(self.links()?.iter().filter_map(name).collect())
+    }
+
     /// The names of all bridges.
     pub(crate) fn bridges(&mut self) -> Result<Vec<String>, OpError> {
         let answers = self.links()?;

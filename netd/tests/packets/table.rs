@@ -53,8 +53,11 @@ fn hold(protocols: &[Protocol]) {
         let walks = Walks::of(&case.snapshot);
         let rows: Vec<(Row, Vec<Walked>)> =
             rows.into_iter().map(|row| (row, walks.possible(row.packet))).collect();
-        let _addresses = borrow(&net, &rows);
-        let _servers = listen(&net, &rows);
+        let locals: BTreeSet<IpAddr> =
+            case.snapshot.locals().flat_map(|(_, service)| service.local_addresses()).collect();
+        let hosts = Hosts { net: &net, locals };
+        let _addresses = hosts.borrow(&rows);
+        let _servers = hosts.listen(&rows);
         walked += rows.len();
         for ((row, possible), outcomes) in rows.iter().zip(outcomes(&net, &rows)) {
             if let Some(breach) = breach(row, possible, &outcomes) {
@@ -96,18 +99,11 @@ fn client<'a>(net: &'a Net, packet: &Packet) -> &'a Host {
     }
 }
 
-/// The host that has an address, or is given it.
-fn owner(net: &Net, addr: IpAddr) -> &Host {
-    let text = addr.to_string();
-    let begins = |prefixes: [&str; 2]| prefixes.iter().any(|prefix| text.starts_with(prefix));
-    match text.as_str() {
-        "10.244.1.5" | "fd44:1::5" => &net.a,
-        "192.168.56.70" | "fd56::70" => &net.node1,
-        "192.168.56.71" | "fd56::71" => &net.node2,
-        _ if begins(["10.244.1.", "fd44:1::"]) => &net.b,
-        _ if begins(["10.244.2.", "fd44:2::"]) => &net.c,
-        _ => &net.client,
-    }
+/// Who has which address in a case.
+struct Hosts<'a> {
+    net: &'a Net,
+    /// Those that the data plane binds on node 1.
+    locals: BTreeSet<IpAddr>,
 }
 
 /// Addresses that hosts have for one case only.
@@ -136,30 +132,48 @@ fn places(rows: &[(Row, Vec<Walked>)]) -> BTreeSet<(Backend, bool)> {
     .collect()
 }
 
-/// Gives clients the addresses they speak from, and servers those they are called at.
-fn borrow<'a>(net: &'a Net, rows: &[(Row, Vec<Walked>)]) -> Borrowed<'a> {
-    let mut borrowed = Borrowed(Vec::new());
-    let clients = rows.iter().map(|(row, _)| (client(net, &row.packet), row.packet.source));
-    let servers = places(rows).into_iter().map(|(to, _)| (owner(net, to.addr), to.addr));
-    for (host, addr) in clients.chain(servers) {
-        if !host.ip("-o address").contains(&format!(" {addr}/")) {
-            let nodad = if addr.is_ipv4() { "" } else { " nodad" };
-            host.ip(&format!("address add {} dev eth0{nodad}", with_prefix(addr)));
-            borrowed.0.push((host, addr));
+impl<'a> Hosts<'a> {
+    /// The host that has an address, or is given it.
+    fn owner(&self, addr: IpAddr) -> &'a Host {
+        let (net, text) = (self.net, addr.to_string());
+        let begins = |prefixes: [&str; 2]| prefixes.iter().any(|prefix| text.starts_with(prefix));
+        match text.as_str() {
+            "10.244.1.5" | "fd44:1::5" => &net.a,
+            "192.168.56.70" | "fd56::70" => &net.node1,
+            "192.168.56.71" | "fd56::71" => &net.node2,
+            _ if self.locals.contains(&addr) => &net.node1,
+            _ if begins(["10.244.1.", "fd44:1::"]) => &net.b,
+            _ if begins(["10.244.2.", "fd44:2::"]) => &net.c,
+            _ => &net.client,
         }
     }
-    borrowed
-}
 
-/// Somebody listens wherever a packet may be delivered, and says where that is.
-fn listen(net: &Net, rows: &[(Row, Vec<Walked>)]) -> Vec<Server> {
-    let serve_at = |(to, by_sctp): (Backend, bool)| {
-        let address = SocketAddr::new(to.addr, to.port);
-        let name: &'static str = address.to_string().leak();
-        let host = owner(net, to.addr);
-        if by_sctp { sctp::serve_sctp(host, name, address) } else { serve(host, name, address) }
-    };
-    places(rows).into_iter().map(serve_at).collect()
+    /// Gives clients the addresses they speak from, and servers those they are called at.
+    fn borrow(&self, rows: &[(Row, Vec<Walked>)]) -> Borrowed<'a> {
+        let mut borrowed = Borrowed(Vec::new());
+        let clients =
+            rows.iter().map(|(row, _)| (client(self.net, &row.packet), row.packet.source));
+        let servers = places(rows).into_iter().map(|(to, _)| (self.owner(to.addr), to.addr));
+        for (host, addr) in clients.chain(servers) {
+            if !host.ip("-o address").contains(&format!(" {addr}/")) {
+                let nodad = if addr.is_ipv4() { "" } else { " nodad" };
+                host.ip(&format!("address add {} dev eth0{nodad}", with_prefix(addr)));
+                borrowed.0.push((host, addr));
+            }
+        }
+        borrowed
+    }
+
+    /// Somebody listens wherever a packet may be delivered, and says where that is.
+    fn listen(&self, rows: &[(Row, Vec<Walked>)]) -> Vec<Server> {
+        let serve_at = |(to, by_sctp): (Backend, bool)| {
+            let address = SocketAddr::new(to.addr, to.port);
+            let name: &'static str = address.to_string().leak();
+            let host = self.owner(to.addr);
+            if by_sctp { sctp::serve_sctp(host, name, address) } else { serve(host, name, address) }
+        };
+        places(rows).into_iter().map(serve_at).collect()
+    }
 }
 
 /// What becomes of the packets of all rows, those of one client at the same time.
@@ -208,8 +222,10 @@ fn is(packet: Packet, walked: &Walked, outcome: &Outcome) -> bool {
         (Walked::Delivered { to, masqueraded, .. }, Outcome::Answer(name, seen)) => {
             let own = ["192.168.56.70", "10.244.1.1", "fd56::70", "fd44:1::1"].map(ip);
             let by_node = *masqueraded || packet.from == From::Node;
+            // A node that calls an address of its own speaks from it.
+            let itself = packet.from == From::Node && *seen == to.addr;
             *name == SocketAddr::new(to.addr, to.port).to_string()
-                && if by_node { own.contains(seen) } else { *seen == packet.source }
+                && if by_node { own.contains(seen) || itself } else { *seen == packet.source }
         }
         _ => false,
     }

@@ -55,7 +55,7 @@ fn dns(protocol: Protocol) -> Case {
 fn web_server() -> Case {
     let mut service = by_node(web("10.96.0.20"));
     service.ports[0].node_port = Some(30020);
-    service.load_balancer_ips = vec![ip("192.168.56.200")];
+    service.load_balancer_ips = vec![ip("203.0.113.200")];
     service.external_ips = vec![ip("172.30.1.20")];
     service.source_ranges = vec!["192.168.56.0/28".parse().expect("a range")];
     case(
@@ -67,10 +67,10 @@ fn web_server() -> Case {
         },
         &[
             (Pod, POD, "10.96.0.20:80", reached("10.96.0.20:80")),
-            (Node, NODE, "192.168.56.200:80", reached("192.168.56.200:80")),
-            (Network, CLIENT, "192.168.56.200:80", reached("192.168.56.200:80")),
-            (Network, "192.168.56.99", "192.168.56.200:80", Dropped),
-            (Network, CLIENT, "192.168.56.200:22", Refused),
+            (Node, NODE, "203.0.113.200:80", reached("203.0.113.200:80")),
+            (Network, CLIENT, "203.0.113.200:80", reached("203.0.113.200:80")),
+            (Network, "192.168.56.99", "203.0.113.200:80", Dropped),
+            (Network, CLIENT, "203.0.113.200:22", Refused),
             // It listens at neither.
             (Network, CLIENT, "192.168.56.70:30020", reached("192.168.56.70:30020")),
             (Network, CLIENT, "172.30.1.20:80", reached("172.30.1.20:80")),
@@ -94,20 +94,20 @@ fn at_nodes() -> Case {
 
 fn shared() -> Case {
     let mut local = by_node(web("10.96.0.20"));
-    local.load_balancer_ips = vec![ip("192.168.56.200")];
+    local.load_balancer_ips = vec![ip("203.0.113.200")];
     let mut snapshot = one(local);
     let mut service = web("10.96.0.21");
     service.ports[0].port = 81;
-    service.load_balancer_ips = vec![ip("192.168.56.200")];
+    service.load_balancer_ips = vec![ip("203.0.113.200")];
     add(&mut snapshot, "web", service, vec![ready("10.244.1.6")]);
     case(
         "an address may be shared with a Service that has endpoints",
         snapshot,
         &[
-            (Network, CLIENT, "192.168.56.200:80", reached("192.168.56.200:80")),
-            (Network, CLIENT, "192.168.56.200:81", translated("10.244.1.6:8080")),
-            (Pod, POD, "192.168.56.200:81", translated("10.244.1.6:8080")),
-            (Pod, POD, "192.168.56.200:82", Refused),
+            (Network, CLIENT, "203.0.113.200:80", reached("203.0.113.200:80")),
+            (Network, CLIENT, "203.0.113.200:81", translated("10.244.1.6:8080")),
+            (Pod, POD, "203.0.113.200:81", translated("10.244.1.6:8080")),
+            (Pod, POD, "203.0.113.200:82", Refused),
         ],
     )
 }

@@ -414,7 +414,12 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
     if !service.source_ranges.is_empty() {
         out.insert(Container::Restricted, place, Value::Present);
     }
-    for range in IpNet::aggregate(&service.source_ranges) {
+    let mut admitted = service.source_ranges.clone();
+    if let (Pool::Node(_), false) = (&service.pool, admitted.is_empty()) {
+        // A node that calls an address of its own speaks from it, and comes in by a link.
+        admitted.push(frontend.addr.into());
+    }
+    for range in IpNet::aggregate(&admitted) {
         if (Family::V4 == family) == matches!(range, IpNet::V4(_)) {
             let item = Item::Clients(frontend, range);
             out.insert(Container::Admitted, item, Value::Present);
