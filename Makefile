@@ -7,10 +7,9 @@ LAB ?= lab
 # What the product needs to run, what its build needs, and what its tests check it with.
 RUNTIME_PACKAGES := containerd runc nftables iproute2 apt dpkg curl
 BUILD_PACKAGES := protobuf-compiler libprotobuf-dev gcc libc6-dev
-TEST_PACKAGES := jq conntrack dnsutils ipvsadm qemu-system-x86 cpio busybox-static util-linux bsdutils procps kmod netbase git
-# A second tool to measure with; a key for Kubernetes' API server.
+TEST_PACKAGES := jq conntrack bind9-dnsutils openssl ipvsadm qemu-system-x86 cpio busybox-static util-linux bsdutils procps kmod netbase git
+# A second tool to measure with.
 BENCH_PACKAGES := iperf3
-EXCHANGE_PACKAGES := openssl
 
 # Installs what is missing of a list of packages; $(1) is the list.
 define install
@@ -52,7 +51,6 @@ bench: test-deps build ## Measure the figures of docs/benchmarks.md
 
 .PHONY: exchange
 exchange: test-deps ## Test with Kubernetes' own parts: KUBE_APISERVER=… ETCD=… KUBE_PROXY=… (docs/exchange.md)
-	$(call install,$(EXCHANGE_PACKAGES))
 	cargo build --locked -p minictl
 	cargo test --locked -p minictl -p e2e --test exchange -- --include-ignored --nocapture --test-threads=1
 

@@ -201,7 +201,7 @@ async fn show(state: &Path, name: &str) -> Result<()> {
         let does = match host.role {
             Role::Node => node.map_or_else(|| "not registered".to_owned(), describe_node),
             Role::Client => "outside the cluster".to_owned(),
-            Role::Internet => "the nodes' default gateway".to_owned(),
+            Role::Internet => "the nodes' default gateway and name server".to_owned(),
         };
         vec![host.name.clone(), host.address_list(), host.namespace, does]
     });

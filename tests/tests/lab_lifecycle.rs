@@ -101,7 +101,29 @@ fn a_lab_tells_of_itself_and_survives_its_processes() {
     let route = lab.on("node-1", &["ip", "-j", "route", "show", "default"]).json();
     assert_eq!(route[0]["gateway"], "192.168.63.254");
 
+    the_internet_is_there(&lab);
     pods_survive_every_process(&lab);
+}
+
+/// Names, sites at addresses of their own, and nothing else: closed.
+fn the_internet_is_there(lab: &Lab) {
+    let dig = |server: &str, more: &[&str]| {
+        let dig = ["dig", server, "+time=2", "+tries=2"];
+        lab.on("node-1", &[&dig[..], more].concat()).ok()
+    };
+    let (four, six) = ("@192.168.63.254", "@fd00:192:168:63::254");
+    assert_eq!(dig(four, &["myservice.test.com", "+short"]).trim(), "203.0.113.10");
+    let of_six = dig(six, &["someapi.somecompany.com", "AAAA", "+short"]);
+    assert_eq!(of_six.trim(), "2001:db8:203:113::20");
+    assert!(dig(four, &["debian.org"]).contains("status: NXDOMAIN"));
+    let page = lab.on("node-1", &["curl", "-sS", "-m", "5", "http://203.0.113.20/v1"]).ok();
+    let wanted = "This is someapi.somecompany.com at 203.0.113.20, outside the cluster.\n\
+                  192.168.63.70 asked host 203.0.113.20 for /v1\n";
+    assert_eq!(page, wanted);
+    let pool = lab.minictl(&["get", "addresspool", "default", "-o", "json"]).json();
+    let ranges = &pool["spec"]["addresses"];
+    assert_eq!(ranges[0], "192.168.63.200-192.168.63.249", "{ranges}");
+    assert_eq!(ranges[1], "fd00:192:168:63::200-fd00:192:168:63::249", "{ranges}");
 }
 
 /// The node and the control plane are killed; the container goes on, and both come back.

@@ -221,6 +221,8 @@ fn a_headless_name_is_its_pods_and_an_omitted_address_is_one() {
         let slices = "get endpointslices -l kubernetes.io/service-name=nobody -o json";
         assert_eq!(items(&room.types(slices).json()).count(), 0);
         assert_eq!(short(room, &[&full_name(room, "nobody")]), BTreeSet::new());
+        let words = room.minictl(&["explain", "service.spec.clusterIP"]).ok();
+        assert!(words.contains("Left out is not the same as None."), "{words}");
         // A pod more is an address more.
         let _ = room.types("scale deployment web --replicas=4").ok();
         let _ = room.ready_pods("app=web", 4);
