@@ -1,0 +1,37 @@
+//! How much a client may ask of the proxy, and how long all may wait: in one place, because they
+//! belong together.
+
+use std::time::Duration;
+
+/// How long a client may take for a request's head, and how long a connection may be idle.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a TLS handshake may take, and the first byte after it or without it.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection to a backend may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a backend may take to begin its answer while the request makes no progress either;
+/// `minictl.io/response-timeout` on the Ingress is another.
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the kernel tries to get rid of what a client does not read.
+pub(crate) const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an upgraded connection may be quiet before the kernel looks whether its ends live.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Longest head of a request or an answer, in bytes; a longer one is answered with 431.
+pub(crate) const HEAD_SIZE: usize = 32 << 10;
+/// What is read from a connection at a time, in bytes.
+pub(crate) const BUFFER_SIZE: usize = 64 << 10;
+/// Longest list of headers in HTTP/2, in bytes.
+pub(crate) const HEADER_LIST_SIZE: u32 = 32 << 10;
+/// Requests at a time on one HTTP/2 connection.
+pub(crate) const STREAMS: u32 = 128;
+/// Requests that were taken back before they were looked at ("rapid reset").
+pub(crate) const PENDING_RESETS: usize = 20;
+/// Requests that were in error, on one connection, before it is ended.
+pub(crate) const ERROR_RESETS: usize = 128;
+/// Bytes of a body that may be under way in HTTP/2.
+pub(crate) const WINDOW: u32 = 256 << 10;
+/// Connections of clients that a worker serves at a time; more wait in the kernel.
+pub(crate) const CONNECTIONS: usize = 8192;
+/// Connections of one client's address that a worker serves at a time; more are closed.
+pub(crate) const CONNECTIONS_OF_ONE: usize = 2048;
