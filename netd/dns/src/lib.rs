@@ -26,15 +26,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hickory_proto::rr::Name;
+use hickory_server::net::xfer::Protocol;
 use ipnet::IpNet;
 use tokio::sync::watch;
 
 use book::Book;
+use ready::Ready;
 use resolve::Resolver;
-use server::Server;
+use server::{Handled, Server};
 use zone::Zone;
 
-pub use hickory_proto::rr::Name as DomainName;
+pub use hickory_proto::rr::{Name as DomainName, RecordType};
 pub use service::service;
 
 /// A running name server; cheap to clone.
@@ -98,6 +100,16 @@ impl Dns {
     /// These servers are asked for names outside the cluster.
     pub fn forward_to(&self, servers: &[SocketAddr]) {
         self.server.resolver.upstreams.set(servers);
+    }
+
+    /// What a datagram is answered with at once; nothing if it gets no answer, or takes a while.
+    #[must_use]
+    pub fn answer(&self, packet: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+        let (mut ready, mut answer) = (Ready::default(), Vec::new());
+        match self.server.handle(packet, from, Protocol::Udp, &mut ready, &mut answer) {
+            Handled::Answered => Some(answer),
+            Handled::Ignored | Handled::Later(_) => None,
+        }
     }
 
     /// The counters in Prometheus' text format.

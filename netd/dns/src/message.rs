@@ -6,12 +6,11 @@
 
 use std::net::SocketAddr;
 
-use hickory_proto::op::{Edns, Metadata, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, LowerQuery, Metadata, OpCode, ResponseCode, emit_message_parts};
 use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 use hickory_proto::serialize::binary::BinEncoder;
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
-use hickory_server::zone_handler::MessageResponseBuilder;
 
 /// The length of a header.
 pub(crate) const HEADER: usize = 12;
@@ -193,17 +192,24 @@ impl Question {
         metadata.truncation = cut;
         let mut edns = Edns::new();
         edns.set_max_payload(LARGEST_DATAGRAM).set_dnssec_ok(self.wishes.signatures);
-        let mut builder = MessageResponseBuilder::from_message_request(&self.request);
-        if self.request.edns.is_some() {
-            builder.edns(&edns);
-        }
         let [answers, authorities, additionals] = sections;
-        let response = builder.build(metadata, answers, authorities, [], additionals);
         let mut bytes = Vec::with_capacity(usize::from(SMALLEST));
         let mut encoder = BinEncoder::new(&mut bytes);
         encoder.set_max_size(self.limit);
-        let info = response.destructive_emit(&mut encoder).ok()?;
-        (info.truncation == cut).then_some(bytes)
+        let queries = self.request.queries.queries().iter().map(LowerQuery::original);
+        // hickory-server's own way of writing answers does not let names point at the question.
+        let header = emit_message_parts(
+            &metadata,
+            &mut queries.collect::<Vec<_>>().into_iter(),
+            &mut answers.iter(),
+            &mut authorities.iter(),
+            &mut additionals.iter(),
+            self.request.edns.is_some().then_some(&edns),
+            None,
+            &mut encoder,
+        );
+        let cut_off = header.ok()?.metadata.truncation;
+        (cut_off == cut).then_some(bytes)
     }
 }
 

@@ -45,16 +45,6 @@ pub fn choose(
     named.into_iter().partition(|server| !own.contains(&server.ip()))
 }
 
-/// An address with or without a port, as flags have it.
-///
-/// # Errors
-/// What is wrong with the text.
-pub fn parse_server(text: &str) -> Result<SocketAddr, String> {
-    let alone = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let server = text.parse().or_else(|_| alone.map(|ip| SocketAddr::new(ip, PORT)));
-    server.map_err(|_| "give an IP address with or without a port".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,15 +76,5 @@ mod tests {
         let local = "nameserver 127.0.0.1\n";
         assert_eq!(text(choose(local, behind, &own).0), ["127.0.0.1:53"]);
         assert_eq!(text(choose("", behind, &own).0), ["192.0.2.1:53"]);
-    }
-
-    #[test]
-    fn a_server_may_have_a_port() {
-        let parsed = |text| parse_server(text).map(|server| server.to_string());
-        assert_eq!(parsed("192.0.2.1").as_deref(), Ok("192.0.2.1:53"));
-        assert_eq!(parsed("192.0.2.1:5353").as_deref(), Ok("192.0.2.1:5353"));
-        assert_eq!(parsed("2001:db8::1").as_deref(), Ok("[2001:db8::1]:53"));
-        assert_eq!(parsed("[2001:db8::1]:5353").as_deref(), Ok("[2001:db8::1]:5353"));
-        assert!(parsed("example.com").is_err());
     }
 }

@@ -179,3 +179,6 @@ impl Question {
         Asked { name: &self.name, kind: self.kind, wishes: self.wishes, client }
     }
 }
+
+#[cfg(test)]
+mod tests;

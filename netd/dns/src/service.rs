@@ -91,7 +91,9 @@ async fn tell(dns: &Dns, request: &message::LogRequest, send: &mpsc::Sender<mess
     let (entries, next) = dns.server.journal.since(0);
     let mut first = told(entries);
     let tail = usize::try_from(request.tail).unwrap_or(usize::MAX);
-    if tail > 0 {
+    if request.only_new {
+        first.clear();
+    } else if tail > 0 {
         first.drain(..first.len().saturating_sub(tail));
     }
     let mut follower = dns.server.journal.follow(next);

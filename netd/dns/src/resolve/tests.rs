@@ -1,1 +1,230 @@
+//! Chains, search paths and other servers, played by sockets on loopback.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hickory_proto::op::{Message, MessageType};
+use hickory_proto::rr::rdata::{A, SOA};
+use tokio::net::UdpSocket;
+
+use super::*;
+use crate::pods::Pod;
+use crate::zone::{Service, Zone};
+
+const CLIENT: &str = "10.244.0.5";
+
+/// A server that knows addresses of a few names, and counts what it is asked.
+struct Other {
+    addr: SocketAddr,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Other {
+    async fn start(names: &'static [(&'static str, [u8; 4])]) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let addr = socket.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            loop {
+                let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+                let question = Message::from_vec(&buffer[..length]).unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let answer = answer(&question, names).to_vec().unwrap();
+                // A stranger's guess comes first.
+                let mut forged = answer.clone();
+                forged[1] ^= 1;
+                socket.send_to(&forged, from).await.unwrap();
+                socket.send_to(&answer, from).await.unwrap();
+            }
+        });
+        Self { addr, asked }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn answer(question: &Message, names: &[(&str, [u8; 4])]) -> Message {
+    let query = question.queries[0].clone();
+    let mut answer = question.clone();
+    answer.metadata.message_type = MessageType::Response;
+    let found = names.iter().find(|(name, _)| query.name.to_string() == *name);
+    match found {
+        Some((_, ip)) if query.query_type == RecordType::A => {
+            let data = RData::A(A::from(std::net::Ipv4Addr::from(*ip)));
+            answer.add_answer(Record::from_rdata(query.name, 60, data));
+        }
+        found => {
+            if found.is_none() {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            let root = Name::root();
+            let soa = RData::SOA(SOA::new(root.clone(), root.clone(), 1, 1, 1, 1, 60));
+            answer.add_authority(Record::from_rdata(root, 60, soa));
+        }
+    }
+    answer
+}
+
+/// A cluster with a Pod in namespace `shop`, asking these servers.
+fn resolver(servers: &[SocketAddr]) -> Arc<Resolver> {
+    let mut zone = Zone::new(&"cluster.local.".parse().unwrap(), vec![]);
+    let web = Service::Addresses { ips: vec!["10.96.0.20".parse().unwrap()], ports: vec![] };
+    zone.set_service("other", "web", Some(web));
+    let external = |target: &str| Some(Service::External(target.parse().unwrap()));
+    zone.set_service("shop", "site", external("www.example.com."));
+    zone.set_service("shop", "again", external("site.shop.svc.cluster.local."));
+    zone.set_service("shop", "inside", external("web.other.svc.cluster.local."));
+    zone.set_service("shop", "self", external("self.shop.svc.cluster.local."));
+    zone.set_service("shop", "ping", external("pong.shop.svc.cluster.local."));
+    zone.set_service("shop", "pong", external("ping.shop.svc.cluster.local."));
+    for number in 0..20 {
+        let target = format!("chain-{}.shop.svc.cluster.local.", number + 1);
+        zone.set_service("shop", &format!("chain-{number}"), external(&target));
+    }
+    let pod = Pod {
+        namespace: "shop".into(),
+        name: "client".into(),
+        ips: vec![CLIENT.parse().unwrap()],
+        host_network: false,
+        config: None,
+    };
+    zone.set_pod("shop", "client", Some(pod));
+    let resolver = Resolver::new(Arc::new(Book::new(zone)));
+    resolver.upstreams.set(servers);
+    resolver
+}
+
+async fn ask(resolver: &Arc<Resolver>, name: &str, kind: RecordType, client: &str) -> Found {
+    let name = Name::from_ascii(name).unwrap();
+    let client = client.parse().unwrap();
+    resolver.resolve(Asked { name: &name, kind, wishes: Wishes::default(), client }).await
+}
+
+fn text(found: &Found) -> Vec<String> {
+    let text = |record: &Record| format!("{} {}", record.name, record.data);
+    found.reply.answers.iter().map(text).collect()
+}
+
+const OUTSIDE: &[(&str, [u8; 4])] = &[("www.example.com.", [192, 0, 2, 80])];
+
+#[tokio::test]
+async fn another_name_is_answered_with_its_target() {
+    let other = Other::start(OUTSIDE).await;
+    let resolver = resolver(&[other.addr]);
+    let found = ask(&resolver, "site.shop.svc.cluster.local.", RecordType::A, CLIENT).await;
+    assert_eq!(
+        text(&found),
+        ["site.shop.svc.cluster.local. www.example.com.", "www.example.com. 192.0.2.80"]
+    );
+    assert!(found.reply.authoritative);
+    let sources: Vec<Source> = found.steps.iter().map(|step| step.source).collect();
+    assert_eq!(sources, [Source::Zone, Source::Upstream(other.addr)]);
+    let found = ask(&resolver, "again.shop.svc.cluster.local.", RecordType::A, CLIENT).await;
+    assert_eq!((found.reply.answers.len(), other.asked()), (3, 1), "it is in the cache now");
+    let found = ask(&resolver, "inside.shop.svc.cluster.local.", RecordType::A, CLIENT).await;
+    assert_eq!(text(&found)[1], "web.other.svc.cluster.local. 10.96.0.20");
+    let found = ask(&resolver, "site.shop.svc.cluster.local.", RecordType::CNAME, CLIENT).await;
+    assert_eq!(found.reply.answers.len(), 1, "who asks for the alias gets the alias");
+}
+
+#[tokio::test]
+async fn chains_without_an_end_end() {
+    let resolver = resolver(&[]);
+    for name in ["self", "ping", "chain-0"] {
+        let name = format!("{name}.shop.svc.cluster.local.");
+        let found = ask(&resolver, &name, RecordType::A, CLIENT).await;
+        assert_eq!(found.reply.code, ResponseCode::ServFail, "{name}");
+        assert!(found.steps.len() <= LONGEST_CHAIN);
+        assert!(found.steps.last().unwrap().trouble.is_some());
+    }
+    let found = ask(&resolver, "chain-15.shop.svc.cluster.local.", RecordType::A, CLIENT).await;
+    assert_eq!((found.reply.code, found.reply.answers.len()), (ResponseCode::NXDomain, 5));
+}
+
+#[tokio::test]
+async fn a_search_path_is_completed_in_one_round_trip() {
+    let other = Other::start(OUTSIDE).await;
+    let resolver = resolver(&[other.addr]);
+    let found =
+        ask(&resolver, "www.example.com.shop.svc.cluster.local.", RecordType::A, CLIENT).await;
+    assert_eq!(
+        text(&found),
+        ["www.example.com.shop.svc.cluster.local. www.example.com.", "www.example.com. 192.0.2.80"]
+    );
+    assert_eq!(other.asked(), 1, "only the whole name goes out");
+    // The other family of the same name: it is there, but has no such records.
+    let found =
+        ask(&resolver, "www.example.com.shop.svc.cluster.local.", RecordType::AAAA, CLIENT).await;
+    assert_eq!((found.reply.code, found.reply.answers.len()), (ResponseCode::NoError, 1));
+    let found = ask(&resolver, "web.other.shop.svc.cluster.local.", RecordType::A, CLIENT).await;
+    assert_eq!(text(&found)[1], "web.other.svc.cluster.local. 10.96.0.20");
+}
+
+#[tokio::test]
+async fn nobody_elses_search_path_is_completed() {
+    let other = Other::start(OUTSIDE).await;
+    let resolver = resolver(&[other.addr]);
+    let name = "www.example.com.shop.svc.cluster.local.";
+    for client in ["10.244.0.6", "192.168.56.70"] {
+        let found = ask(&resolver, name, RecordType::A, client).await;
+        assert_eq!(found.reply.code, ResponseCode::NXDomain, "{client}");
+    }
+    let name = "www.example.com.other.svc.cluster.local.";
+    let found = ask(&resolver, name, RecordType::A, CLIENT).await;
+    assert_eq!(found.reply.code, ResponseCode::NXDomain);
+    let found = ask(&resolver, "none.shop.svc.cluster.local.", RecordType::A, CLIENT).await;
+    assert_eq!((found.reply.code, found.steps.len()), (ResponseCode::NXDomain, 3));
+    assert_eq!(other.asked(), 0, "a lone label is not told to others");
+}
+
+#[tokio::test]
+async fn answers_and_refusals_are_kept() {
+    let other = Other::start(OUTSIDE).await;
+    let resolver = resolver(&[other.addr]);
+    for _ in 0..3 {
+        assert_eq!(text(&ask(&resolver, "WWW.example.com.", RecordType::A, CLIENT).await).len(), 1);
+        let none = ask(&resolver, "none.example.com.", RecordType::A, CLIENT).await;
+        assert_eq!(none.reply.code, ResponseCode::NXDomain);
+    }
+    assert_eq!(other.asked(), 2);
+    assert_eq!(resolver.upstreams.failed.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_question_that_many_ask_goes_out_once() {
+    let other = Other::start(OUTSIDE).await;
+    let resolver = resolver(&[other.addr]);
+    let asked = (0..50).map(|_| ask(&resolver, "www.example.com.", RecordType::A, CLIENT));
+    let answers = futures::future::join_all(asked).await;
+    assert!(answers.iter().all(|found| found.reply.answers.len() == 1));
+    assert_eq!(other.asked(), 1);
+    assert!(resolver.waiting.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn another_server_takes_over_from_one_that_is_silent() {
+    // It takes questions and never answers.
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let other = Other::start(OUTSIDE).await;
+    let resolver = resolver(&[silent.local_addr().unwrap(), other.addr]);
+    let began = Instant::now();
+    let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!(found.steps[0].source, Source::Upstream(other.addr));
+    assert!(began.elapsed() < Duration::from_secs(3), "a client waits no longer than five seconds");
+    // It is not asked first again for a while.
+    ask(&resolver, "none.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!(resolver.upstreams.failed.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn without_servers_the_answer_is_quick() {
+    let resolver = resolver(&[]);
+    let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!(found.reply.code, ResponseCode::ServFail);
+    assert_eq!(found.steps[0].source, Source::Nobody);
+    assert!(found.steps[0].trouble.as_ref().unwrap().contains("no server"));
+    assert!(found.steps[0].took < Duration::from_secs(1));
+}
