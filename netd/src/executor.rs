@@ -8,6 +8,7 @@
 
 mod audit;
 mod cleanup;
+mod handover;
 mod inspect;
 mod locals;
 mod machine;
@@ -101,6 +102,8 @@ pub struct Executor {
     tracker: Tracker,
     /// What is bound to [`LOCAL_LINK`].
     locals: BTreeSet<IpAddr>,
+    /// The table that hands over, as it was left, while there is one.
+    hand_over: Option<netmodel::handover::State>,
     /// The routes and settings as they were left.
     routes: Routes,
     settings: Vec<Setting>,
@@ -127,6 +130,7 @@ impl Executor {
             network: Network::open()?,
             tracker: Tracker::open()?,
             locals: BTreeSet::new(),
+            hand_over: None,
             routes: Routes::new(),
             settings: Vec::new(),
             refused: BTreeMap::new(),
@@ -236,6 +240,7 @@ impl Executor {
         if concerns_locals {
             self.bind_locals(snapshot, layout, report);
         }
+        self.sync_hand_over_of(snapshot, &touched, report);
         lost
     }
 
@@ -289,6 +294,7 @@ impl Executor {
             report.failures.push(error);
         }
         self.bind_locals(snapshot, &layout, report);
+        self.sync_hand_over(snapshot, report);
         self.sync_routes(snapshot, report);
         // What was lost while nobody looked is not known: look at everything.
         Lost { udp, sticky: true }

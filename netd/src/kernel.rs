@@ -5,6 +5,7 @@
 //! Everything acts on the network namespace of the calling thread.
 
 pub(crate) mod conntrack;
+pub(crate) mod handover;
 pub(crate) mod ipvs;
 pub(crate) mod monitor;
 pub(crate) mod netlink;

@@ -18,6 +18,8 @@ mod everyday;
 mod firewalls;
 #[path = "packets/flows.rs"]
 mod flows;
+#[path = "packets/handover.rs"]
+mod handover;
 #[path = "packets/hints.rs"]
 mod hints;
 #[path = "packets/lasting.rs"]

@@ -12,6 +12,7 @@ pub mod cases;
 pub mod conntrack;
 pub mod dataplane;
 pub mod foreign;
+pub mod handover;
 pub mod inspect;
 pub mod ipvs;
 pub mod nft;

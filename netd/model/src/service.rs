@@ -15,6 +15,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::address::{Backend, Family, Frontend, Protocol};
+use crate::handover::spread::{Spread, Weights, slots};
 use crate::ipvs::SCHEDULERS;
 use crate::problem::{Cause, Problem, Purpose, Severity, Sort};
 use crate::snapshot::{
@@ -95,8 +96,11 @@ pub struct VirtualService {
     pub kind: Kind,
     /// Who answers.
     pub pool: Pool,
-    /// Who answers clients outside the cluster, where that differs (`externalTrafficPolicy: Local`).
+    /// Who answers clients outside the cluster, where that differs: with
+    /// `externalTrafficPolicy: Local`, and where clients are spread over the nodes.
     pub outside: Option<Pool>,
+    /// How clients outside the cluster are spread over the nodes; at load balancers' addresses.
+    pub spread: Option<Arc<Spread>>,
     /// Seconds for which a client keeps its backend.
     pub affinity_seconds: Option<u32>,
     /// IPVS scheduler asked for.
@@ -125,6 +129,12 @@ pub(crate) struct Rules<'a> {
     pub(crate) api_servers: &'a BTreeSet<Backend>,
     /// Protocols that this kernel can't translate.
     pub(crate) missing: &'a BTreeSet<Protocol>,
+}
+
+impl Rules<'_> {
+    fn is_of_node(&self, addr: IpAddr) -> bool {
+        self.snapshot.nodes.values().any(|node| node.addresses.contains(&addr))
+    }
 }
 
 /// The Service by which pods find the API server.
@@ -172,12 +182,17 @@ pub(crate) fn claims(rules: Rules<'_>, name: &ServiceName) -> Claims {
                 Some(by_node) => Endpoints::replaced(by_node),
                 None => Endpoints::of(rules, name, port, family, &mut problems),
             };
+            let spread = spread(service, &endpoints);
             for (addr, kind, number) in frontends(rules.snapshot, service, &external, port, family)
             {
                 let frontend = Frontend { addr, protocol: port.protocol, port: number };
+                // Another node's own address is that node's business.
+                let spread = spread
+                    .clone()
+                    .filter(|_| kind == Kind::LoadBalancer && !rules.is_of_node(addr));
                 out.frontends
                     .entry(frontend)
-                    .or_insert_with(|| virtual_service(&owner, service, kind, &endpoints));
+                    .or_insert_with(|| virtual_service(&owner, service, kind, spread, &endpoints));
             }
         }
     }
@@ -280,6 +295,7 @@ fn virtual_service(
     owner: &Owner,
     service: &Service,
     kind: Kind,
+    spread: Option<Arc<Spread>>,
     endpoints: &Endpoints,
 ) -> VirtualService {
     let external = kind != Kind::ClusterIp;
@@ -287,12 +303,16 @@ fn virtual_service(
         true => &endpoints.local,
         false => &endpoints.cluster,
     };
+    // Whose client is spread to this node gets one of its own pods; who comes by another way, too.
+    let is_spread = spread.as_ref().is_some_and(|spread| !spread.nodes.is_empty());
+    let keeps = is_spread && !endpoints.local.backends().is_empty();
     VirtualService {
         owner: owner.clone(),
         kind,
-        outside: (external && service.external_local)
+        outside: ((external && service.external_local) || keeps)
             .then(|| endpoints.local.clone())
             .filter(|outside| outside != pool),
+        spread,
         local: endpoints.on_this_node.clone(),
         pool: pool.clone(),
         affinity_seconds: service.affinity_seconds,
@@ -310,13 +330,15 @@ struct Endpoints {
     /// For those whom a policy of Local holds.
     local: Pool,
     on_this_node: Arc<[IpAddr]>,
+    /// How many each node has, where clients are to be spread; none when not all are on nodes.
+    weights: Option<Weights>,
 }
 
 impl Endpoints {
     /// What takes the place of endpoints where each node answers for itself.
     fn replaced(by_node: ByNode) -> Self {
         let pool = Pool::Node(by_node);
-        Self { cluster: pool.clone(), local: pool, on_this_node: [].into() }
+        Self { cluster: pool.clone(), local: pool, on_this_node: [].into(), weights: None }
     }
 
     fn of(
@@ -359,13 +381,44 @@ impl Endpoints {
             _ => terminating(&here),
         };
         let on_this_node: BTreeSet<IpAddr> = here.iter().map(|(_, b)| b.addr).collect();
+        let is_spread = |s: &Arc<Service>| !s.load_balancer_ips.is_empty() && !s.external_local;
+        let counts = snapshot.services.get(name).is_some_and(is_spread);
+        let weights = if counts { weights(snapshot, family, &all) } else { None };
         let nobody_here = if cluster.is_empty() { Pool::Refuse } else { Pool::Drop };
         Self {
             on_this_node: on_this_node.into_iter().collect(),
             cluster: pool(cluster, Pool::Refuse),
             local: pool(local, nobody_here),
+            weights,
         }
     }
+}
+
+/// How the clients of a Service's load balancer are spread. With a policy of Local, and where not
+/// all endpoints are on nodes, nobody new is; what was chosen before still holds.
+fn spread(service: &Service, endpoints: &Endpoints) -> Option<Arc<Spread>> {
+    if service.load_balancer_ips.is_empty() || service.by_node.is_some() {
+        return None;
+    }
+    let nodes = endpoints.weights.as_ref().map(slots).unwrap_or_default();
+    Some(Arc::new(Spread { nodes, by_client: service.affinity_seconds.is_some() }))
+}
+
+/// How many endpoints each node has of those that take connections, whatever is preferred where:
+/// all nodes must count alike.
+fn weights(snapshot: &Snapshot, family: Family, all: &[(&Endpoint, Backend)]) -> Option<Weights> {
+    let mut serving: Vec<&(&Endpoint, Backend)> = all.iter().filter(|(e, _)| e.ready).collect();
+    if serving.is_empty() {
+        serving = all.iter().filter(|(e, _)| e.serving && e.terminating).collect();
+    }
+    let mut weights = Weights::new();
+    for (endpoint, _) in serving {
+        let name = endpoint.node.as_ref()?;
+        let node = snapshot.nodes.get(name)?;
+        node.addresses.iter().find(|addr| Family::of(**addr) == family)?;
+        *weights.entry(name.clone()).or_default() += 1;
+    }
+    Some(weights)
 }
 
 /// What makes an endpoint no place for this Service's packets. Kubernetes' API refuses all but the

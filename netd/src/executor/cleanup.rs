@@ -8,7 +8,7 @@ use netmodel::ipvs;
 use netmodel::route::RouteOp;
 
 use super::{LOCAL_LINK, VIP_LINK};
-use crate::kernel::OpError;
+use crate::kernel::{self, OpError};
 use crate::kernel::ipvs::Ipvs;
 use crate::kernel::nft::Table;
 use crate::kernel::route::Network;
@@ -26,7 +26,11 @@ pub fn clean_up(bridge: &str, node_ports: &RangeInclusive<u16>) -> Vec<OpError> 
     if let Err(error) = clean_servers(node_ports, &mut failures) {
         failures.push(error);
     }
-    failures.extend(Table::open().and_then(|mut table| table.delete()).err());
+    let tables = Table::open().and_then(|mut table| {
+        kernel::handover::delete(table.connection())?;
+        table.delete()
+    });
+    failures.extend(tables.err());
     failures
 }
 

@@ -5,8 +5,8 @@
 //! the comment of an empty chain, so that a restart can tell an intact table from one that somebody
 //! has edited, without writing anything.
 
-mod element;
-mod rule;
+pub(super) mod element;
+pub(super) mod rule;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -55,6 +55,11 @@ impl Table {
         let netlink =
             Connection::open(Protocol::Netfilter).map_err(failed("open a netfilter socket"))?;
         Ok(Self { netlink })
+    }
+
+    /// The socket, for the other table.
+    pub(crate) fn connection(&mut self) -> &mut Connection {
+        &mut self.netlink
     }
 
     /// The port by which notifications of our own changes are known.
@@ -408,7 +413,7 @@ pub(crate) fn concerns_us(message: &Message) -> bool {
     named(message, 1) == Some(TABLE)
 }
 
-fn run_nft(text: &str) -> Result<(), OpError> {
+pub(super) fn run_nft(text: &str) -> Result<(), OpError> {
     let step = "load the nftables table with nft";
     let mut child = Command::new("nft")
         .args(["-f", "-"])
@@ -429,9 +434,9 @@ fn run_nft(text: &str) -> Result<(), OpError> {
     written.map_err(failed(step))
 }
 
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+pub(super) const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a: only has to notice an edit, not an attacker.
-fn fnv1a(bytes: &[u8], start: u64) -> u64 {
+pub(super) fn fnv1a(bytes: &[u8], start: u64) -> u64 {
     bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use netmodel::address::{Family, Frontend, Protocol};
 use netmodel::dataplane::Dataplane;
+use netmodel::handover::{self, Way};
 use netmodel::nft::walk::Place;
 use netmodel::nft::{self, Engine, Layout};
 use netmodel::packet::{self, Packet};
@@ -125,6 +126,8 @@ fn promise(case: Case) -> Promise {
         Client::OwnNode => Seen::Node1,
         Client::OtherNode if by_node_2 || local => Seen::Node2,
         Client::Outside if local => Seen::Itself,
+        // Kubernetes lets a balancer do as it likes; ours hands over to the endpoint's own node.
+        Client::Outside if case.door == Door::LoadBalancer => Seen::Itself,
         // The answer has to come back by the node that was asked.
         Client::OtherNode | Client::Outside => Seen::Node1,
     })
@@ -250,6 +253,7 @@ struct Walks {
     place: Place,
     table: nft::State,
     servers: ipvs::State,
+    hand_over: Option<handover::State>,
 }
 
 impl Walks {
@@ -267,6 +271,7 @@ impl Walks {
                 &BTreeSet::new(),
             ),
             servers: ipvs::State::desired(&Layout::of(&snapshot, Engine::Ipvs), &plane),
+            hand_over: handover::desired(handover::Layout::of(&snapshot, "eth0"), &plane),
         }
     }
 
@@ -287,14 +292,18 @@ fn walked(nodes: &[Walks; 2], engine: Engine, case: Case) -> Outcome {
     let source = address_of(case.client, case.family);
     let to = destination(case);
     let to = Frontend { addr: to.ip(), protocol: case.protocol, port: to.port() };
-    let (first, from) = match case.client {
+    let (mut first, from) = match case.client {
         Client::Pod => (0, packet::From::Pod),
         Client::OwnNode => (0, packet::From::Node),
         Client::OtherNode => (1, packet::From::Node),
         Client::Outside => (0, packet::From::Network),
     };
-    let mut outcome =
-        nodes[first].outcome(engine, Packet { from, source, to, random: 0, remembers: None });
+    let packet = Packet { from, source, to, random: 0, remembers: None };
+    let handed_over = nodes[first].hand_over.as_ref().filter(|_| from == packet::From::Network);
+    if let Some(Way::To(_)) = handed_over.map(|s| handover::walk(s, &packet, None, false)) {
+        first = 1;
+    }
+    let mut outcome = nodes[first].outcome(engine, packet);
     let mut asked = first;
     if let packet::Outcome::Delivered { translated: false, masqueraded, .. } = outcome
         && case.client == Client::OtherNode

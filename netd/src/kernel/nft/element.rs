@@ -18,7 +18,7 @@ const VERDICT_ACCEPT: i32 = 1;
 const VERDICT_GOTO: i32 = -4;
 
 /// The text of a comment, in libnftnl's own little format: type, length, text.
-pub(super) fn comment(userdata: &[u8]) -> Option<String> {
+pub(in crate::kernel) fn comment(userdata: &[u8]) -> Option<String> {
     let (kind, length) = (*userdata.first()?, usize::from(*userdata.get(1)?));
     (kind == 0).then(|| text(userdata.get(2..2 + length).unwrap_or_default()).to_owned())
 }
@@ -58,7 +58,7 @@ fn write_verdict(writer: &mut Writer, verdict: Verdict) {
 }
 
 /// The comment of a text that may be too long for one: nft shows at most 128 bytes.
-pub(super) fn comment_bytes(owner: &str) -> Vec<u8> {
+pub(in crate::kernel) fn comment_bytes(owner: &str) -> Vec<u8> {
     let shown = owner.get(..127.min(owner.len())).unwrap_or_default();
     let mut out = vec![0, u8::try_from(shown.len() + 1).expect("at most 128")];
     out.extend_from_slice(shown.as_bytes());
@@ -94,7 +94,7 @@ fn key_bytes(key: &Key) -> (Vec<u8>, Option<Vec<u8>>) {
     }
 }
 
-fn frontend_bytes(frontend: Frontend) -> Vec<u8> {
+pub(in crate::kernel) fn frontend_bytes(frontend: Frontend) -> Vec<u8> {
     let mut out = octets(frontend.addr);
     out.extend_from_slice(&[frontend.protocol.number(), 0, 0, 0]);
     push_port(&mut out, frontend.port);
@@ -106,7 +106,7 @@ fn push_port(out: &mut Vec<u8>, port: u16) {
     out.extend_from_slice(&[0, 0]);
 }
 
-fn octets(addr: IpAddr) -> Vec<u8> {
+pub(in crate::kernel) fn octets(addr: IpAddr) -> Vec<u8> {
     match addr {
         IpAddr::V4(addr) => addr.octets().to_vec(),
         IpAddr::V6(addr) => addr.octets().to_vec(),
@@ -191,7 +191,7 @@ fn read_verdict(data: &[u8]) -> Option<Verdict> {
     }
 }
 
-fn read_address(family: Family, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
+pub(in crate::kernel) fn read_address(family: Family, bytes: &[u8]) -> Option<(IpAddr, &[u8])> {
     match family {
         Family::V4 => {
             let (addr, rest) = bytes.split_first_chunk::<4>()?;
@@ -209,7 +209,7 @@ fn read_backend(family: Family, bytes: &[u8]) -> Option<Backend> {
     Some(Backend { addr, port: u16::from_be_bytes(rest.get(..2)?.try_into().ok()?) })
 }
 
-fn read_frontend(family: Family, bytes: &[u8]) -> Option<(Frontend, &[u8])> {
+pub(in crate::kernel) fn read_frontend(family: Family, bytes: &[u8]) -> Option<(Frontend, &[u8])> {
     let (addr, rest) = read_address(family, bytes)?;
     let protocol = Transport::from_number(*rest.first()?)?;
     let port = u16::from_be_bytes(rest.get(4..6)?.try_into().ok()?);

@@ -26,12 +26,14 @@ const CT_DESTINATION_IP: u32 = 20;
 const CT_DESTINATION_IP6: u32 = 22;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
+const SOURCE_PORT_AT: u32 = 0;
 const DESTINATION_PORT_AT: u32 = 2;
 const RANDOM: u32 = 1;
 const NAT_DESTINATION: u32 = 1;
 const REJECT_UNREACHABLE: u32 = 2;
 const REJECT_RESET: u32 = 1;
 const CODE_PORT_UNREACHABLE: u8 = 1;
+const ADD: u32 = 0;
 const UPDATE: u32 = 1;
 const DELETE: u32 = 2;
 const INVERTED: u32 = 1;
@@ -248,6 +250,29 @@ fn remember(writer: &mut Writer, family: Family, seconds: Option<u32>) {
         if let Some(seconds) = seconds {
             w.be64(6, u64::from(seconds) * 1000);
         }
+    });
+}
+
+/// Remembers the packet's mark for its connection for so many seconds; `refresh` when it is
+/// remembered already, too.
+pub(in crate::kernel) fn flow_memory(
+    writer: &mut Writer,
+    family: Family,
+    map: &str,
+    refresh: bool,
+    seconds: u32,
+) {
+    source(writer, family, FIRST);
+    let port = FIRST + address_registers(family);
+    payload(writer, TRANSPORT_HEADER, SOURCE_PORT_AT, 2, port);
+    let mark = frontend(writer, family, port + 1);
+    meta_load(writer, META_MARK, mark);
+    expression(writer, "dynset", |w| {
+        w.string(1, map);
+        w.be32(3, if refresh { UPDATE } else { ADD });
+        w.be32(4, FIRST);
+        w.be32(5, mark);
+        w.be64(6, u64::from(seconds) * 1000);
     });
 }
 

@@ -1,0 +1,113 @@
+//! The table that hands packets over to other nodes, kept equal to the plane.
+
+use netmodel::dataplane::Touched;
+use netmodel::handover::{self, Elements, Key, Layout, Op, State, apply, desired_of_touched, diff};
+use netmodel::repair::{Object, Repair};
+use netmodel::snapshot::Snapshot;
+
+use super::{Executor, Report};
+use crate::kernel::{self, OpError};
+
+impl Executor {
+    /// Compares the whole table with the kernel. It is there only while there is something to hand
+    /// over, and a link to do it by.
+    pub(super) fn sync_hand_over(&mut self, snapshot: &Snapshot, report: &mut Report) {
+        let left = self.hand_over.take();
+        let desired = self.wanted_hand_over(snapshot);
+        let done = desired.and_then(|desired| self.write_hand_over(desired, left, report));
+        report.failures.extend(done.err());
+    }
+
+    /// The same after a change of some frontends.
+    pub(super) fn sync_hand_over_of(
+        &mut self,
+        snapshot: &Snapshot,
+        touched: &Touched,
+        report: &mut Report,
+    ) {
+        let wanted = desired_of_touched(&self.plane, touched);
+        let Some(state) = &mut self.hand_over else {
+            if wanted != Elements::default() {
+                self.sync_hand_over(snapshot, report);
+            }
+            return;
+        };
+        let ops = diff(&state.elements.of_touched(touched), &wanted);
+        if ops.is_empty() {
+            return;
+        }
+        match kernel::handover::execute(self.table.kernel.connection(), &ops) {
+            Ok(()) => {
+                report.writes += ops.len();
+                apply(&mut state.elements, &ops);
+                if state.elements.is_idle() {
+                    self.sync_hand_over(snapshot, report);
+                }
+            }
+            // Somebody else changed it: the whole is compared.
+            Err(_) => self.sync_hand_over(snapshot, report),
+        }
+    }
+
+    fn wanted_hand_over(&mut self, snapshot: &Snapshot) -> Result<Option<State>, OpError> {
+        if !self.plane.iter().any(|(_, service)| service.spread.is_some()) {
+            return Ok(None);
+        }
+        let own = snapshot.this_node().into_iter().flat_map(|n| n.addresses.iter().copied());
+        let links = self.network.links_with(&own.collect())?;
+        let layout = links.first().map(|link| Layout::of(snapshot, link));
+        Ok(layout.and_then(|layout| handover::desired(layout, &self.plane)))
+    }
+
+    fn write_hand_over(
+        &mut self,
+        desired: Option<State>,
+        left: Option<State>,
+        report: &mut Report,
+    ) -> Result<(), OpError> {
+        let netlink = self.table.kernel.connection();
+        let Some(desired) = desired else {
+            if kernel::handover::exists(netlink)? {
+                kernel::handover::delete(netlink)?;
+                report.writes += 1;
+            }
+            return Ok(());
+        };
+        // What differs although nothing was to change is another hand's doing.
+        let was_so = left.as_ref() == Some(&desired);
+        let observed = kernel::handover::observe(netlink, &desired.layout)?;
+        let ops = match &observed {
+            Some(observed) => diff(observed, &desired.elements),
+            None => Vec::new(),
+        };
+        if observed.is_none() {
+            kernel::handover::load(netlink, &desired)?;
+            report.writes += 1;
+        } else {
+            kernel::handover::execute(netlink, &ops)?;
+            report.writes += ops.len();
+        }
+        if was_so && observed.is_none() {
+            let what = "netdev minictl was deleted or its rules edited";
+            report.repaired.push(Repair::new(Object::Table, what));
+        } else if was_so {
+            report.repaired.extend(ops.iter().map(repair));
+        }
+        self.hand_over = Some(desired);
+        Ok(())
+    }
+}
+
+fn repair(op: &Op) -> Repair {
+    let (key, how) = match op {
+        Op::Delete(key, _) => (key, "added or changed"),
+        Op::Add(key, _) => (key, "deleted"),
+    };
+    let what = match key {
+        Key::Spread(frontend) => frontend.to_string(),
+        Key::Slot(frontend, slot) => format!("{frontend} . {slot}"),
+        Key::Peer(_, node) => node.to_string(),
+        Key::Node(addr) => addr.to_string(),
+    };
+    Repair::new(Object::Element, format!("{what} of netdev minictl was {how}"))
+}

@@ -1,0 +1,297 @@
+//! The table that hands packets over to other nodes: read, written, checked.
+//!
+//! As with the other table, rules are loaded as text by `nft`, but for those that it has no words
+//! for, and elements are netlink, one transaction per plan; a comment sums up what the rules should
+//! look like. It speaks through the other table's socket, so that changes of both are known as our
+//! own by one port.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use netmodel::address::Family;
+use netmodel::handover::render::{self, Container, Memory, TABLE};
+use netmodel::handover::{Elements, Key, Layout, NodeId, Op, State, Value};
+
+use super::netlink::{
+    ACK, APPEND, CREATE, Connection, DUMP, Message, Writer, attribute, attributes, text, u32_at,
+};
+use super::nft::element::{
+    comment, comment_bytes, frontend_bytes, octets, read_address, read_frontend,
+};
+use super::nft::rule::flow_memory;
+use super::nft::{FNV_START, fnv1a, run_nft};
+use super::{OpError, failed};
+
+const SUBSYSTEM: u16 = 10 << 8;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const DELETE_TABLE: u16 = SUBSYSTEM | 2;
+const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const NEW_RULE: u16 = SUBSYSTEM | 6;
+const GET_RULE: u16 = SUBSYSTEM | 7;
+const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
+const GET_ELEMENT: u16 = SUBSYSTEM | 13;
+const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
+
+const FAMILY_NETDEV: u8 = 5;
+const VERDICT_GOTO: i32 = -4;
+/// Elements in one message: its length must fit 16 bits.
+const CHUNK: usize = 300;
+/// The chain whose comment says what the rules should look like.
+const SEAL: &str = "seal";
+
+/// What the table holds, if it is there and its rules are those of the layout.
+pub(crate) fn observe(
+    netlink: &mut Connection,
+    layout: &Layout,
+) -> Result<Option<Elements>, OpError> {
+    let seal = chains(netlink)?.find(|m| named(m, 3) == Some(SEAL));
+    let seal = seal.and_then(|m| comment(attribute(body(&m), 12)?));
+    if seal.is_none() || seal != Some(sum(netlink, layout)?) {
+        return Ok(None);
+    }
+    let mut elements = BTreeMap::new();
+    for container in Container::ALL {
+        for family in Family::ALL {
+            let request = |w: &mut Writer| {
+                header(w, FAMILY_NETDEV, 0);
+                w.string(1, TABLE);
+                w.string(2, &container.name(family));
+            };
+            netlink
+                .request_each(GET_ELEMENT, DUMP, request, |message| {
+                    let list = attribute(body(&message), 3).unwrap_or_default();
+                    let read = |(_, element)| read_element(container, family, element);
+                    elements.extend(attributes(list).filter_map(read));
+                })
+                .map_err(failed(format!("list the elements of {}", container.name(family))))?;
+        }
+    }
+    Ok(Some(Elements(elements)))
+}
+
+/// Is there such a table?
+pub(crate) fn exists(netlink: &mut Connection) -> Result<bool, OpError> {
+    Ok(chains(netlink)?.next().is_some())
+}
+
+/// Writes the whole table. What was remembered is forgotten.
+pub(crate) fn load(netlink: &mut Connection, state: &State) -> Result<(), OpError> {
+    run_nft(&render::replace(&state.layout))?;
+    let mut batch = Batch::new(netlink);
+    for family in Family::ALL {
+        for memory in Memory::ALL {
+            batch.memory(memory, family);
+        }
+    }
+    let elements: Vec<(&Key, &Value)> = state.elements.0.iter().collect();
+    batch.elements(NEW_ELEMENT, &elements);
+    batch.commit().map_err(failed(format!("fill table netdev {TABLE}")))?;
+    let seal = sum(netlink, &state.layout)?;
+    let mut batch = Batch::new(netlink);
+    batch.message(NEW_CHAIN, CREATE, |w| {
+        w.string(1, TABLE);
+        w.string(3, SEAL);
+        w.attr(12, &comment_bytes(&seal));
+    });
+    batch.commit().map_err(failed(format!("seal table netdev {TABLE}")))
+}
+
+/// Makes all changes in one transaction.
+pub(crate) fn execute(netlink: &mut Connection, ops: &[Op]) -> Result<(), OpError> {
+    let gone: Vec<(&Key, &Value)> = ops
+        .iter()
+        .filter_map(|op| if let Op::Delete(k, v) = op { Some((k, v)) } else { None })
+        .collect();
+    let new: Vec<(&Key, &Value)> = ops
+        .iter()
+        .filter_map(|op| if let Op::Add(k, v) = op { Some((k, v)) } else { None })
+        .collect();
+    let mut batch = Batch::new(netlink);
+    batch.elements(DELETE_ELEMENT, &gone);
+    batch.elements(NEW_ELEMENT, &new);
+    batch.commit().map_err(failed(format!("make {} changes in table netdev {TABLE}", ops.len())))
+}
+
+/// Deletes the table. That there is none is no error.
+pub(crate) fn delete(netlink: &mut Connection) -> Result<(), OpError> {
+    if !exists(netlink)? {
+        return Ok(());
+    }
+    let mut batch = Batch::new(netlink);
+    batch.message(DELETE_TABLE, 0, |w| w.string(1, TABLE));
+    batch.commit().map_err(failed(format!("delete table netdev {TABLE}")))
+}
+
+fn chains(netlink: &mut Connection) -> Result<impl Iterator<Item = Message> + use<>, OpError> {
+    let all = netlink
+        .request(GET_CHAIN, DUMP, |w| header(w, FAMILY_NETDEV, 0))
+        .map_err(failed("list chains"))?;
+    Ok(all.into_iter().filter(|m| named(m, 1) == Some(TABLE)))
+}
+
+/// What identifies the rules: those that were meant, and those that the kernel has.
+fn sum(netlink: &mut Connection, layout: &Layout) -> Result<String, OpError> {
+    let meant = fnv1a(render::body(layout).as_bytes(), FNV_START);
+    let rules = netlink
+        .request(GET_RULE, DUMP, |w| {
+            header(w, FAMILY_NETDEV, 0);
+            w.string(1, TABLE);
+        })
+        .map_err(failed(format!("list the rules of table netdev {TABLE}")))?;
+    let mut found = FNV_START;
+    for rule in &rules {
+        found = fnv1a(named(rule, 2).unwrap_or_default().as_bytes(), found);
+        found = fnv1a(attribute(body(rule), 4).unwrap_or_default(), found);
+    }
+    Ok(format!("{meant:016x} {found:016x}"))
+}
+
+/// Messages that the kernel carries out together or not at all.
+struct Batch<'a> {
+    netlink: &'a mut Connection,
+    writer: Writer,
+    first: u32,
+    acknowledgements: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn new(netlink: &'a mut Connection) -> Self {
+        let first = netlink.next_sequence();
+        let mut writer = Writer::default();
+        writer.message(BATCH_BEGIN, 0, first, |w| header(w, 0, SUBSYSTEM >> 8));
+        Self { netlink, writer, first, acknowledgements: 0 }
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
+        let sequence = self.netlink.next_sequence();
+        self.writer.message(kind, ACK | flags, sequence, |w| {
+            header(w, FAMILY_NETDEV, 0);
+            body(w);
+        });
+        self.acknowledgements += 1;
+    }
+
+    /// The only rule of a chain that remembers.
+    fn memory(&mut self, memory: Memory, family: Family) {
+        let flows = Container::Flows.name(family);
+        self.message(NEW_RULE, CREATE | APPEND, |w| {
+            w.string(1, TABLE);
+            w.string(2, &memory.chain(family));
+            let refresh = memory != Memory::Learn;
+            w.nest(4, |w| flow_memory(w, family, &flows, refresh, memory.seconds()));
+        });
+    }
+
+    fn elements(&mut self, kind: u16, list: &[(&Key, &Value)]) {
+        let mut runs: BTreeMap<(Container, Family), Vec<(&Key, &Value)>> = BTreeMap::new();
+        for (key, value) in list {
+            runs.entry((container(key), key.family())).or_default().push((key, value));
+        }
+        let is_new = kind == NEW_ELEMENT;
+        for ((container, family), run) in runs {
+            for chunk in run.chunks(CHUNK) {
+                self.message(kind, if is_new { CREATE } else { 0 }, |w| {
+                    w.string(1, TABLE);
+                    w.string(2, &container.name(family));
+                    w.nest(3, |w| {
+                        for (key, value) in chunk {
+                            write_element(w, key, is_new.then_some(*value));
+                        }
+                    });
+                });
+            }
+        }
+    }
+
+    fn commit(mut self) -> io::Result<()> {
+        if self.acknowledgements == 0 {
+            return Ok(());
+        }
+        let last = self.netlink.next_sequence();
+        self.writer.message(BATCH_END, 0, last, |w| header(w, 0, SUBSYSTEM >> 8));
+        self.netlink.send_all(&self.writer, self.first..=last, self.acknowledgements)
+    }
+}
+
+fn container(key: &Key) -> Container {
+    match key {
+        Key::Spread(_) => Container::Spread,
+        Key::Slot(..) => Container::Slots,
+        Key::Peer(..) => Container::Peers,
+        Key::Node(_) => Container::Nodes,
+    }
+}
+
+/// A slot as a mark counts it: from one.
+fn mark_of(slot: u32) -> [u8; 4] {
+    (slot + 1).to_ne_bytes()
+}
+
+fn write_element(writer: &mut Writer, key: &Key, value: Option<&Value>) {
+    let bytes = match key {
+        Key::Spread(frontend) => frontend_bytes(*frontend),
+        Key::Slot(frontend, slot) => [&frontend_bytes(*frontend)[..], &mark_of(*slot)].concat(),
+        Key::Peer(_, node) => node.number().to_ne_bytes().to_vec(),
+        Key::Node(addr) => octets(*addr),
+    };
+    writer.nest(1, |w| {
+        w.nest(1, |w| w.attr(1, &bytes));
+        match value {
+            None | Some(Value::Present) => {}
+            Some(Value::Node(node)) => w.nest(2, |w| w.attr(1, &node.number().to_ne_bytes())),
+            Some(Value::Address(addr)) => w.nest(2, |w| w.attr(1, &octets(*addr))),
+            Some(how @ (Value::ByFlow | Value::ByClient)) => {
+                let chain = render::chain(*how == Value::ByClient, key.family());
+                w.nest(2, |w| {
+                    w.nest(2, |w| {
+                        w.attr(1, &VERDICT_GOTO.to_be_bytes());
+                        w.string(2, &chain);
+                    });
+                });
+            }
+        }
+    });
+}
+
+/// Reads an element; none if it is not what its container should hold.
+fn read_element(container: Container, family: Family, element: &[u8]) -> Option<(Key, Value)> {
+    let key = attribute(attribute(element, 1)?, 1)?;
+    let data = || attribute(attribute(element, 2)?, 1);
+    let address = |bytes| -> Option<IpAddr> { Some(read_address(family, bytes)?.0) };
+    Some(match container {
+        Container::Spread => {
+            let verdict = attribute(attribute(element, 2)?, 2)?;
+            let chain = text(attribute(verdict, 2)?);
+            let by_client = chain == render::chain(true, family);
+            let how = if by_client { Value::ByClient } else { Value::ByFlow };
+            (Key::Spread(read_frontend(family, key)?.0), how)
+        }
+        Container::Slots => {
+            let (frontend, mark) = read_frontend(family, key)?;
+            let slot = u32_at(mark, 0)?.checked_sub(1)?;
+            (Key::Slot(frontend, slot), Value::Node(NodeId::from_number(u32_at(data()?, 0)?)?))
+        }
+        Container::Peers => {
+            let node = NodeId::from_number(u32_at(key, 0)?)?;
+            (Key::Peer(family, node), Value::Address(address(data()?)?))
+        }
+        Container::Nodes => (Key::Node(address(key)?), Value::Present),
+        Container::Flows => return None,
+    })
+}
+
+fn header(writer: &mut Writer, family: u8, resource: u16) {
+    let resource = resource.to_be_bytes();
+    writer.raw(&[family, 0, resource[0], resource[1]]);
+}
+
+fn body(message: &Message) -> &[u8] {
+    message.body.get(4..).unwrap_or_default()
+}
+
+fn named(message: &Message, kind: u16) -> Option<&str> {
+    attribute(body(message), kind).map(text)
+}

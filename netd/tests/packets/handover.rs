@@ -1,0 +1,325 @@
+//! Handing over: clients outside the cluster whose packets come to one node, and pods on three.
+//!
+//! Who announces the address is not at stake here: the client's route says to which node its packets
+//! go, and is changed by hand when that node dies.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+
+use netmodel::snapshot::{Node, Service, Snapshot};
+
+use crate::cluster::{Netd, add, cluster, set_backends};
+use crate::net::{Host, Outcome, Server, ask, connect, root, serve, tcp, udp, udp_ask, udp_socket};
+use crate::{answered, at, engine, ip};
+
+const VIP: &str = "203.0.113.9";
+const VIP6: &str = "2001:db8:2::9";
+/// The client's last byte.
+const CLIENT: u8 = 10;
+
+/// Three nodes with a pod each, and a client, on one switch.
+struct Three {
+    nodes: [Host; 3],
+    pods: [Host; 3],
+    client: Host,
+    switch: Host,
+}
+
+impl Three {
+    fn new() -> Self {
+        let switch = Host::new();
+        switch.ip("link add br0 type bridge");
+        switch.ip("link set br0 up");
+        let nodes = [1, 2, 3].map(|n| on_switch(&switch, &format!("n{n}"), 69 + n));
+        let client = on_switch(&switch, "client", CLIENT);
+        let pods = [1, 2, 3].map(|n| pod(&nodes[usize::from(n) - 1], n));
+        let three = Self { nodes, pods, client, switch };
+        three.reach_by(1);
+        three
+    }
+
+    /// Makes a node the one that the client's packets for the addresses go to.
+    fn reach_by(&self, node: u8) {
+        self.client.ip(&format!("route replace {VIP} via 192.168.56.{}", 69 + node));
+        self.client.ip(&format!("route replace {VIP6} via fd56::{}", 69 + node));
+    }
+
+    fn serve(&self) -> Vec<Server> {
+        let pods = self.pods.iter().zip([("one", 1), ("two", 2), ("three", 3)]);
+        pods.flat_map(|(pod, (name, n))| {
+            [format!("10.244.{n}.5:8080"), format!("[fd44:{n}::5]:8080")]
+                .map(|addr| serve(pod, name, at(&addr)))
+        })
+        .collect()
+    }
+
+    fn netds(&self, snapshot: &Snapshot) -> [Netd; 3] {
+        let names = ["node-1", "node-2", "node-3"];
+        let mut netds = [0, 1, 2].map(|n| Netd::new(&self.nodes[n], names[n], engine()));
+        self.sync(&mut netds, snapshot);
+        netds
+    }
+
+    fn sync(&self, netds: &mut [Netd; 3], snapshot: &Snapshot) {
+        for (netd, node) in netds.iter_mut().zip(&self.nodes) {
+            netd.sync(node, snapshot);
+        }
+    }
+}
+
+fn on_switch(switch: &Host, port: &str, last: u8) -> Host {
+    let host = Host::new();
+    switch.cable(port, &host, "eth0");
+    switch.ip(&format!("link set {port} master br0"));
+    host.ip(&format!("address add 192.168.56.{last}/24 dev eth0"));
+    host.ip(&format!("address add fd56::{last}/64 dev eth0 nodad"));
+    if last != CLIENT {
+        // So that there is somewhere to send what is not translated; nobody there forwards it.
+        host.ip("route add default via 192.168.56.10");
+        host.ip("route add default via fd56::10");
+    }
+    // As on machines: what comes in must come by the link that answers leave by.
+    host.write("/proc/sys/net/ipv4/conf/all/rp_filter", "1");
+    host.write("/proc/sys/net/ipv4/conf/eth0/rp_filter", "1");
+    host
+}
+
+fn pod(node: &Host, n: u8) -> Host {
+    node.ip("link add mini0 type bridge");
+    node.ip(&format!("address add 10.244.{n}.1/24 dev mini0"));
+    node.ip(&format!("address add fd44:{n}::1/64 dev mini0 nodad"));
+    node.ip("link set mini0 up");
+    let pod = Host::new();
+    node.cable("pod", &pod, "eth0");
+    node.ip("link set pod master mini0");
+    pod.ip(&format!("address add 10.244.{n}.5/32 dev eth0"));
+    pod.ip(&format!("route add 10.244.{n}.1 dev eth0"));
+    pod.ip(&format!("route add default via 10.244.{n}.1"));
+    pod.ip(&format!("address add fd44:{n}::5/128 dev eth0 nodad"));
+    pod.ip(&format!("route add fd44:{n}::1 dev eth0"));
+    pod.ip(&format!("route add default via fd44:{n}::1"));
+    pod
+}
+
+fn three_nodes() -> Snapshot {
+    let mut snapshot = cluster();
+    let node = Node {
+        addresses: vec![ip("192.168.56.72"), ip("fd56::72")],
+        pod_cidrs: vec!["10.244.3.0/24".parse().unwrap(), "fd44:3::/64".parse().unwrap()],
+        zone: None,
+    };
+    snapshot.nodes.insert("node-3".into(), Arc::new(node));
+    snapshot
+}
+
+fn balanced(service: &mut Service) {
+    service.cluster_ips = vec![ip("10.96.0.11"), ip("fd96::11")];
+    service.load_balancer_ips = vec![ip(VIP), ip(VIP6)];
+}
+
+const EVERYWHERE: [&str; 6] =
+    ["10.244.1.5", "10.244.2.5", "10.244.3.5", "fd44:1::5", "fd44:2::5", "fd44:3::5"];
+
+/// The addresses that a client may be seen by: only its own.
+fn own(to: &str) -> [&'static str; 1] {
+    if to.starts_with('[') { ["fd56::10"] } else { ["192.168.56.10"] }
+}
+
+/// Open connections, by the pod that answers.
+type Open = BTreeMap<String, Vec<TcpStream>>;
+
+/// Opens connections until every pod has some.
+fn open(client: &Host, to: &str, want: usize) -> Open {
+    let mut open = Open::new();
+    for _ in 0..200 {
+        let mut stream = connect(client, at(to));
+        let outcome = ask(&mut stream);
+        let Outcome::Answer(name, seen) = outcome else { panic!("{to}: {outcome:?}") };
+        assert_eq!(seen, own(to)[0].parse::<IpAddr>().unwrap(), "{name} sees the client itself");
+        open.entry(name).or_default().push(stream);
+        if open.len() == 3 && open.values().all(|streams| streams.len() >= want) {
+            return open;
+        }
+    }
+    panic!("{to}: {:?}", open.iter().map(|(n, s)| (n, s.len())).collect::<Vec<_>>());
+}
+
+/// Every connection goes on, at the pod it was at.
+#[track_caller]
+fn go_on(open: &mut Open, but: &[&str], when: &str) {
+    for (name, streams) in open.iter_mut().filter(|(name, _)| !but.contains(&name.as_str())) {
+        for stream in streams {
+            let outcome = ask(stream);
+            assert!(answered(&outcome, &[name], &[]), "{when}: {name}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn connections_outlive_the_node_that_their_packets_came_to() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let _netds = net.netds(&snapshot);
+    let mut by_4 = open(&net.client, &format!("{VIP}:80"), 3);
+    let mut by_6 = open(&net.client, &format!("[{VIP6}]:80"), 3);
+    // Node 1 dies, and another is announced.
+    net.switch.ip("link set n1 down");
+    net.reach_by(3);
+    go_on(&mut by_4, &["one"], "by another node");
+    go_on(&mut by_6, &["one"], "by another node");
+    // Nobody but the pod's own node ever remembered them.
+    let tracked = net.nodes[2].command("conntrack", "-L -f ipv4 -p tcp");
+    assert!(!tracked.contains("10.244.2.5"), "{tracked}");
+}
+
+#[test]
+fn a_connection_stays_where_it_is_when_endpoints_come_and_go() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    let name = add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    let to = format!("{VIP}:80");
+    let mut open = open(&net.client, &to, 3);
+    for backends in [&["10.244.3.5"][..], &["10.244.1.5", "10.244.3.5"], &[], &EVERYWHERE] {
+        set_backends(&mut snapshot, &name, backends);
+        for (netd, node) in netds.iter_mut().zip(&net.nodes) {
+            netd.sync_some(node, &snapshot, Some(&name));
+        }
+        go_on(&mut open, &[], &format!("{backends:?}"));
+        let expected: &[&str] = match backends.len() {
+            0 => &[],
+            1 => &["three"],
+            2 => &["one", "three"],
+            _ => &["one", "two", "three"],
+        };
+        for _ in 0..10 {
+            let outcome = tcp(&net.client, at(&to));
+            let fits = match expected {
+                [] => outcome == Outcome::Refused,
+                names => answered(&outcome, names, &own(&to)),
+            };
+            assert!(fits, "{backends:?}: {outcome:?}");
+        }
+    }
+    // A restart of netd, and a look at everything, leave the memory alone.
+    set_backends(&mut snapshot, &name, &["10.244.3.5"]);
+    net.sync(&mut netds, &snapshot);
+    drop(netds);
+    let _netds = net.netds(&snapshot);
+    go_on(&mut open, &[], "after a restart");
+}
+
+#[test]
+fn one_client_s_datagrams_and_affinity_stay_together() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let sticky = |service: &mut Service| {
+        service.cluster_ips = vec![ip("10.96.0.12")];
+        service.load_balancer_ips = vec![ip(VIP)];
+        service.ports.iter_mut().for_each(|port| port.port = 81);
+        service.affinity_seconds = Some(60);
+    };
+    add(&mut snapshot, "sticky", sticky, &EVERYWHERE);
+    let _netds = net.netds(&snapshot);
+    let socket = udp_socket(&net.client, at(&format!("{VIP}:80")));
+    let first = udp_ask(&socket).name();
+    net.reach_by(3);
+    for _ in 0..5 {
+        assert_eq!(udp_ask(&socket).name(), first, "the same socket, by whatever node");
+    }
+    let kept = tcp(&net.client, at(&format!("{VIP}:81"))).name();
+    for node in [1, 2, 3, 1] {
+        net.reach_by(node);
+        for _ in 0..5 {
+            assert_eq!(tcp(&net.client, at(&format!("{VIP}:81"))).name(), kept, "node {node}");
+        }
+    }
+}
+
+#[test]
+fn source_ranges_hold_and_who_is_inside_is_served_where_it_is() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    let closed = |service: &mut Service| {
+        balanced(service);
+        service.source_ranges = vec!["192.168.56.128/25".parse().unwrap()];
+    };
+    let name = add(&mut snapshot, "web", closed, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    let to = at(&format!("{VIP}:80"));
+    for _ in 0..6 {
+        assert_eq!(tcp(&net.client, to), Outcome::Silence, "not admitted, by whatever node");
+    }
+    add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    for (netd, node) in netds.iter_mut().zip(&net.nodes) {
+        netd.sync_some(node, &snapshot, Some(&name));
+    }
+    for _ in 0..6 {
+        let outcome = tcp(&net.pods[0], to);
+        assert!(
+            answered(
+                &outcome,
+                &["one", "two", "three"],
+                &["10.244.1.5", "10.244.1.1", "192.168.56.70"]
+            ),
+            "a pod: {outcome:?}"
+        );
+        for outcome in [tcp(&net.client, to), udp(&net.client, to)] {
+            assert!(
+                answered(&outcome, &["one", "two", "three"], &["192.168.56.10"]),
+                "{outcome:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_broken_is_repaired_and_nothing_is_left_in_the_end() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    let name = add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    let node = &net.nodes[0];
+    assert_eq!(netds[0].sync(node, &snapshot).writes, 0, "nothing to do");
+    let damages = [
+        "nft delete table netdev minictl",
+        "nft flush chain netdev minictl hand-over4",
+        "nft flush map netdev minictl slots4",
+        "nft flush chain netdev minictl remember-long6",
+    ];
+    for damage in damages {
+        let (program, args) = damage.split_once(' ').unwrap();
+        node.command(program, args);
+        let report = netds[0].sync(node, &snapshot);
+        assert!(!report.repaired.is_empty(), "{damage}: told");
+        assert_eq!(netds[0].sync(node, &snapshot).writes, 0, "{damage}: repaired");
+        open(&net.client, &format!("{VIP}:80"), 1);
+    }
+    snapshot.services.remove(&name);
+    netds[0].sync_some(node, &snapshot, Some(&name));
+    let tables = node.command("nft", "list tables");
+    assert!(!tables.contains("netdev"), "{tables}");
+}
