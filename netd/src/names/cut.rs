@@ -1,0 +1,122 @@
+//! Kubernetes' objects, cut down to what the name server keeps of them.
+//!
+//! Tolerant as `convert` is: what can't be understood is left out.
+
+use std::net::IpAddr;
+
+use dns::DomainName;
+use dns::pods::{self, NDOTS, Pod, ResolvConf};
+use dns::zone::{Endpoint, Port, Service, Slice};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use netmodel::snapshot::ServiceName;
+
+/// The label of a slice that names its Service.
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+/// The cluster's domain as search domains have it.
+const DOMAIN: &str = "cluster.local";
+
+/// What a Service is for the name server; nothing while it has no address yet.
+pub(super) fn service(object: &core::Service) -> Option<Service> {
+    let spec = object.spec.as_ref()?;
+    if spec.type_.as_deref() == Some("ExternalName") {
+        let mut target = DomainName::from_ascii(spec.external_name.as_deref()?).ok()?;
+        target.set_fqdn(true);
+        return Some(Service::External(target));
+    }
+    if spec.cluster_ip.as_deref() == Some("None") {
+        let publish_not_ready = spec.publish_not_ready_addresses.unwrap_or(false);
+        return Some(Service::Headless { publish_not_ready });
+    }
+    let ips = cluster_ips(object);
+    let ports = spec
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), Some(one.port)));
+    (!ips.is_empty()).then(|| Service::Addresses { ips, ports: ports.collect() })
+}
+
+/// `spec.clusterIPs`, as far as they are addresses.
+pub(super) fn cluster_ips(object: &core::Service) -> Vec<IpAddr> {
+    let Some(spec) = &object.spec else { return Vec::new() };
+    let list = spec.cluster_ips.as_deref().unwrap_or(spec.cluster_ip.as_slice());
+    list.iter().filter_map(|ip| ip.parse().ok()).collect()
+}
+
+/// A slice, and the name of its Service.
+pub(super) fn slice(object: &discovery::EndpointSlice) -> Option<(String, Slice)> {
+    let owner = object.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
+    let ports = object.ports.iter().flatten();
+    let ports =
+        ports.filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), one.port));
+    let endpoints = object.endpoints.iter().flatten().flat_map(|endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+        let hostname = endpoint.hostname.as_deref().filter(|name| !name.is_empty());
+        let hostname = hostname.map(|name| name.to_ascii_lowercase().into_boxed_str());
+        let addresses = endpoint.addresses.iter().filter_map(|ip| ip.parse().ok());
+        addresses.map(move |addr| Endpoint { addr, hostname: hostname.clone(), ready })
+    });
+    Some((owner.clone(), Slice { ports: ports.collect(), endpoints: endpoints.collect() }))
+}
+
+/// A port that has a name.
+fn port(name: Option<&str>, protocol: Option<&str>, number: Option<i32>) -> Option<Port> {
+    let protocol = match protocol.unwrap_or("TCP") {
+        "TCP" => "tcp",
+        "UDP" => "udp",
+        "SCTP" => "sctp",
+        _ => return None,
+    };
+    let name = name.filter(|name| !name.is_empty())?;
+    let number = u16::try_from(number?).ok()?;
+    Some(Port { name: name.to_ascii_lowercase().into(), protocol, number })
+}
+
+/// A Pod that has an address, until it has ended.
+pub(super) fn pod(name: &ServiceName, object: &core::Pod) -> Option<Pod> {
+    let (spec, status) = (object.spec.as_ref()?, object.status.as_ref()?);
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let ips = status.pod_ips.iter().flatten().filter_map(|one| one.ip.parse().ok());
+    let mut ips: Vec<IpAddr> = ips.collect();
+    if ips.is_empty() {
+        ips.extend(status.pod_ip.as_ref().and_then(|ip| ip.parse::<IpAddr>().ok()));
+    }
+    let host_network = spec.host_network.unwrap_or(false);
+    let pod = Pod {
+        namespace: name.namespace.clone(),
+        name: (*name.name).into(),
+        ips,
+        host_network,
+        config: config(&name.namespace, spec, host_network),
+    };
+    (!pod.ips.is_empty()).then_some(pod)
+}
+
+/// What a Pod's `/etc/resolv.conf` has otherwise than others' (upstream:
+/// `pkg/kubelet/network/dns/dns.go`).
+fn config(namespace: &str, spec: &core::PodSpec, host_network: bool) -> Option<Box<ResolvConf>> {
+    let asks_here = match spec.dns_policy.as_deref() {
+        None | Some("ClusterFirst") => !host_network,
+        Some("ClusterFirstWithHostNet") => true,
+        _ => false,
+    };
+    let wishes = spec.dns_config.as_ref();
+    let more = wishes.and_then(|wishes| wishes.searches.clone()).unwrap_or_default();
+    let options = wishes.and_then(|wishes| wishes.options.as_deref()).unwrap_or_default();
+    let ndots = options.iter().rev().find(|option| option.name.as_deref() == Some("ndots"));
+    let ndots = ndots.and_then(|option| option.value.as_deref()?.parse().ok());
+    if asks_here && more.is_empty() && ndots.is_none() {
+        return None;
+    }
+    let mut searches = pods::searches(namespace, DOMAIN);
+    for domain in more {
+        if !searches.contains(&domain) {
+            searches.push(domain);
+        }
+    }
+    Some(Box::new(ResolvConf { asks_here, searches, ndots: ndots.unwrap_or(NDOTS) }))
+}
