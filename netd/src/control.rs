@@ -4,6 +4,8 @@
 //! two looks, so that an answer never shows half a change. Nothing here changes anything.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use netmodel::foreign::Finding;
@@ -26,6 +28,10 @@ const REMEMBERED: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Control {
     questions: mpsc::Sender<Question>,
+    /// The node's announcer of LoadBalancer addresses.
+    pub(crate) announcer: announce::Handle,
+    /// The node's name server, once it was made.
+    pub(crate) dns: Arc<OnceLock<dns::Dns>>,
 }
 
 /// The end of a [`Control`] that netd answers at.
@@ -34,6 +40,7 @@ pub struct Questions {
     pub(crate) waiting: mpsc::Receiver<Question>,
     /// A handle for netd's own pages.
     pub(crate) own: Control,
+    pub(crate) announcer: announce::Inbox,
 }
 
 /// One question, with the way back.
@@ -41,6 +48,14 @@ pub struct Questions {
 pub(crate) enum Question {
     Status(oneshot::Sender<Status>),
     Inspect(oneshot::Sender<Result<Inspection, ControlError>>),
+    Doors(IpAddr, oneshot::Sender<Vec<Door>>),
+}
+
+/// A TCP port of a Service at a LoadBalancer address.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Door {
+    pub(crate) port: u16,
+    pub(crate) service: ServiceName,
 }
 
 /// Why there is no answer.
@@ -61,8 +76,9 @@ pub enum ControlError {
 #[must_use]
 pub fn control() -> (Control, Questions) {
     let (questions, waiting) = mpsc::channel(WAITING);
-    let control = Control { questions };
-    (control.clone(), Questions { waiting, own: control })
+    let (announcer, inbox) = announce::start();
+    let control = Control { questions, announcer, dns: Arc::default() };
+    (control.clone(), Questions { waiting, own: control, announcer: inbox })
 }
 
 impl Control {
@@ -80,6 +96,14 @@ impl Control {
     /// When netd is not running, has not read the cluster yet, or can't read the kernel.
     pub async fn inspect(&self) -> Result<Inspection, ControlError> {
         self.ask(Question::Inspect).await?
+    }
+
+    /// The TCP ports that Services have at a LoadBalancer address.
+    ///
+    /// # Errors
+    /// When netd is not running.
+    pub(crate) async fn doors(&self, address: IpAddr) -> Result<Vec<Door>, ControlError> {
+        self.ask(|tell| Question::Doors(address, tell)).await
     }
 
     async fn ask<T>(

@@ -36,6 +36,8 @@ const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const TRIGGER_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Set on a node by Kubernetes' autoscaler before it deletes it (upstream: `pkg/proxy/healthcheck`).
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+/// Keeps a node from being a way into the cluster (upstream: `core/v1`, `LabelNodeExcludeBalancers`).
+const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Kubernetes' default for `sessionAffinityConfig.clientIP.timeoutSeconds`.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
@@ -230,7 +232,14 @@ pub(crate) fn own_node(object: &core::Node) -> OwnNode {
         wanted: annotation(metadata, WANTED_ANNOTATION).map(str::to_owned),
         leaving: metadata.deletion_timestamp.is_some()
             || taints.into_iter().any(|taint| taint.key == LEAVING_TAINT),
+        ready: is_ready(object),
+        excluded: metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(EXCLUDE_LABEL)),
     }
+}
+
+fn is_ready(object: &core::Node) -> bool {
+    let mut conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// The ranges of a ServiceCIDR.

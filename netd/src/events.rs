@@ -46,6 +46,8 @@ pub(crate) enum Severity {
 pub(crate) enum Subject {
     /// A Service and its uid.
     Service(ServiceName, Box<str>),
+    /// An Ingress and its uid.
+    Ingress(ServiceName, Box<str>),
     /// The node that netd runs on, and its uid.
     Node(String),
 }
@@ -208,14 +210,18 @@ impl Ledger {
     }
 
     fn reference(&self, about: &Subject) -> ObjectReference {
-        let (kind, name, namespace, uid) = match about {
+        let (version, kind, name, namespace, uid) = match about {
             Subject::Service(name, uid) => {
-                ("Service", name.name.to_string(), Some(name.namespace.to_string()), &**uid)
+                ("v1", "Service", name.name.to_string(), Some(name.namespace.to_string()), &**uid)
             }
-            Subject::Node(uid) => ("Node", self.node.clone(), None, uid.as_str()),
+            Subject::Ingress(name, uid) => {
+                let namespace = Some(name.namespace.to_string());
+                ("networking.k8s.io/v1", "Ingress", name.name.to_string(), namespace, &**uid)
+            }
+            Subject::Node(uid) => ("v1", "Node", self.node.clone(), None, uid.as_str()),
         };
         ObjectReference {
-            api_version: Some("v1".to_owned()),
+            api_version: Some(version.to_owned()),
             kind: Some(kind.to_owned()),
             name: Some(name),
             namespace,

@@ -77,6 +77,10 @@ pub(crate) struct OwnNode {
     pub(crate) wanted: Option<String>,
     /// It is going away; balancers should look elsewhere.
     pub(crate) leaving: bool,
+    /// Its condition `Ready` is true.
+    pub(crate) ready: bool,
+    /// Load balancers are told to leave it out.
+    pub(crate) excluded: bool,
 }
 
 /// What changed in the snapshot since the last look.
@@ -207,6 +211,11 @@ impl Inputs {
     /// Is this node being taken away, or gone already? One that is not registered yet is not.
     pub(crate) fn is_leaving(&self) -> bool {
         self.own_node.as_ref().map_or(self.own_node_was_there, |own| own.leaving)
+    }
+
+    /// Is the API heard, as far as can be told?
+    pub(crate) fn in_touch(&self) -> bool {
+        self.failing.is_empty()
     }
 
     pub(crate) fn apply(&mut self, event: Event) {

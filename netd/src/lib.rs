@@ -7,6 +7,8 @@
 //! kernel stays when it stops, so that connections survive a restart; only [`clean_up`] removes it.
 //! Deliberately not here: pods, their links and addresses (the agent's), and any policy.
 
+mod address_check;
+mod announcing;
 mod conditions;
 mod control;
 mod convert;
@@ -17,8 +19,10 @@ pub mod foreign;
 mod health;
 mod inputs;
 mod kernel;
+mod l7;
 mod listeners;
 mod metrics;
+mod names;
 mod reconcile;
 mod relay;
 mod service;
@@ -36,10 +40,12 @@ use kube::Client;
 use netmodel::snapshot::Settings;
 use tokio_util::sync::CancellationToken;
 
+pub use address_check::load_balancer_service;
 pub use control::{Activity, Control, ControlError, Counts, Problem, Questions, Status, control};
 pub use engine::{Choice, Mode, choose};
 pub use executor::{Changes, Executor, Report, VIP_LINK, clean_up};
 pub use kernel::OpError;
+pub use names::dns_service;
 pub use service::{finding, service};
 pub use settings::{keep_listening_to_routers, restore_settings, settings_now};
 pub use wanted::WANTED_ANNOTATION;
@@ -64,6 +70,10 @@ pub struct Config {
     pub bridge: String,
     /// The IPVS scheduler of Services that ask for none.
     pub scheduler: String,
+    /// The DNS servers to ask for names outside the cluster; those that the machine asks if empty.
+    pub dns_upstreams: Vec<SocketAddr>,
+    /// Serve Ingresses on this node.
+    pub ingress: bool,
     /// Where metrics are served; nowhere if absent.
     pub metrics_address: Option<SocketAddr>,
     /// Where health is told; nowhere if absent.

@@ -19,6 +19,7 @@ use crate::control::Control;
 use crate::events::Severity;
 use crate::health::Health;
 use crate::inputs::Inputs;
+use crate::l7;
 use crate::metrics::Metrics;
 use crate::relay::{self, Relay};
 use crate::service_health::{self, Checks};
@@ -78,10 +79,11 @@ pub(crate) fn pages(
     control: Control,
     health: &Arc<Health>,
     metrics: &Arc<Metrics>,
+    ingress: l7::Counted,
 ) -> impl Future<Output = ()> + use<> {
     let (counted, health, asked) = (metrics.clone(), health.clone(), metrics.clone());
     let about_itself = page("metrics", config.metrics_address, move |path| {
-        measured(path, control.clone(), counted.clone())
+        measured(path, control.clone(), counted.clone(), ingress.clone())
     });
     let about_health = page("health", config.health_address, move |path| {
         std::future::ready(healthy(&path, &health, &asked))
@@ -128,7 +130,12 @@ fn healthy(path: &str, health: &Health, metrics: &Metrics) -> Answer {
     }
 }
 
-async fn measured(path: String, control: Control, metrics: Arc<Metrics>) -> Answer {
+async fn measured(
+    path: String,
+    control: Control,
+    metrics: Arc<Metrics>,
+    ingress: l7::Counted,
+) -> Answer {
     if !matches!(path.as_str(), "/metrics" | "/proxyMode" | "/healthz") {
         return not_found();
     }
@@ -136,7 +143,12 @@ async fn measured(path: String, control: Control, metrics: Arc<Metrics>) -> Answ
         return text(StatusCode::SERVICE_UNAVAILABLE, "netd is stopping\n");
     };
     match path.as_str() {
-        "/metrics" => text(StatusCode::OK, &metrics.render(&status, resident_memory())),
+        "/metrics" => {
+            let mut page = metrics.render(&status, resident_memory());
+            page.extend(ingress.get().map(ingress::Counters::render));
+            page.extend(control.dns.get().map(dns::Dns::metrics));
+            text(StatusCode::OK, &page)
+        }
         // As kube-proxy answers on this port.
         "/proxyMode" => text(StatusCode::OK, status.engine.map_or("", engine_name)),
         _ => text(StatusCode::OK, "ok"),

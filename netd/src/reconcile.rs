@@ -14,21 +14,25 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use kube::Client;
 use netmodel::snapshot::Snapshot;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{Activity, Questions};
+use crate::announcing::{self, Announcing, Unanswered};
+use crate::control::{Activity, Question, Questions};
 use crate::engine::{Mode, choose};
 use crate::events::Severity;
-use crate::executor::{Changes, Executor, Report};
+use crate::executor::{Changes, Executor, LOCAL_LINK, Report, VIP_LINK};
 use crate::health::Health;
+use crate::inputs::fan::Listener;
 use crate::inputs::{self, Dirty, Event, Inputs};
 use crate::kernel::monitor::{Alarm, Tampered};
+use crate::l7;
 use crate::listeners::{self, Listeners};
 use crate::metrics::Metrics;
 use crate::tell::Teller;
 use crate::wanted::{Decision, Wish};
-use crate::{Config, NetdError};
+use crate::{Config, NetdError, names};
 
 mod answers;
 mod firewalls;
@@ -44,6 +48,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Changes by others come in bursts: look once, this long after the first.
 const SETTLE: Duration = Duration::from_millis(100);
+/// What takes longer than this is not waited for at the end.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Listeners follow the kernel by this much, so that a burst of changes costs them one look.
 const LISTEN: Duration = Duration::from_millis(50);
 
@@ -58,12 +64,33 @@ pub(crate) async fn run(
     let (teller, telling) = Teller::new(&client, &config.node_name);
     let health = Arc::new(Health::default());
     let metrics = Arc::new(Metrics::default());
-    let pages = listeners::pages(&config, questions.own.clone(), &health, &metrics);
-    let (events, flow) = inputs::watch(&client, &config.node_name, Vec::new());
+    let Questions { waiting, own, announcer: inbox } = questions;
+    let unanswered = Unanswered::default();
+    let (ingress, tap) = l7::start(&client, &config, unanswered.clone(), stop.child_token());
+    let pages = listeners::pages(&config, own.clone(), &health, &metrics, ingress.counted.clone());
+    let stop_announcing = stop.child_token();
+    let (announcing, announcer) = Announcing::new(
+        own.announcer,
+        inbox,
+        config.node_name.clone(),
+        vec![config.bridge.clone(), VIP_LINK.to_owned(), LOCAL_LINK.to_owned()],
+        unanswered,
+        stop_announcing.clone(),
+    );
+    let announcer = tokio::spawn(announcer);
+    let dns = names::server(&config);
+    // A handle on netd is for one run.
+    let _ = own.dns.set(dns.clone());
+    let feed = names::Feed::new(dns.clone(), &config);
+    let mut followers: Vec<Box<dyn Listener>> = vec![Box::new(feed)];
+    followers.extend(tap);
+    let (events, flow) = inputs::watch(&client, &config.node_name, followers);
+    let names = names::run(&dns, &config.dns_upstreams);
     let mut reconciler = Reconciler {
         events,
         inputs: Inputs::new(config.settings(), now),
-        questions,
+        questions: waiting,
+        announcing,
         flag: config.mode,
         node: config.node_name,
         teller,
@@ -79,19 +106,25 @@ pub(crate) async fn run(
         retry: FIRST_RETRY,
         activity: Activity::since(now),
     };
-    tokio::select! {
+    let result = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
         result = reconciler.run() => result,
         // They end only when nobody could hear them any more.
-        () = async { tokio::join!(telling, pages, flow); } => Ok(()),
-    }
+        () = async { tokio::join!(telling, pages, flow, names); } => Ok(()),
+    };
+    // Other nodes take over sooner from one that says farewell.
+    stop_announcing.cancel();
+    drop(tokio::time::timeout(FAREWELL, announcer).await);
+    ingress.finish().await;
+    result
 }
 
 struct Reconciler {
     events: BoxStream<'static, Vec<Event>>,
     inputs: Inputs,
-    questions: Questions,
+    questions: mpsc::Receiver<Question>,
+    announcing: Announcing,
     node: String,
     /// The engine that the command line asks for.
     flag: Mode,
@@ -191,7 +224,7 @@ impl Reconciler {
                 // A watcher never ends; if one does, the timers go on.
                 None => self.events = futures::stream::pending().boxed(),
             },
-            Some(question) = self.questions.waiting.recv() => self.answer(question).await,
+            Some(question) = self.questions.recv() => self.answer(question).await,
             tampered = ring => {
                 hasten(&mut timers.check_at, SETTLE);
                 self.tampered = self.tampered.max(Some(tampered));
@@ -206,6 +239,9 @@ impl Reconciler {
             () = reached(timers.look_at) => {
                 timers.look_at = None;
                 self.inputs.dirty.all = true;
+            }
+            Some(told) = self.announcing.told() => {
+                announcing::tell(&self.teller, &self.inputs, &self.node, &told);
             }
             Some(findings) = self.firewalls.found() => self.note_firewalls(findings),
             () = reached(timers.listen_at) => {}
@@ -399,7 +435,9 @@ impl Reconciler {
     /// Lets the listeners follow when it is time.
     fn listen(&mut self) {
         let Some(executor) = &self.executor else { return };
-        if self.timers.listen_at.is_some_and(|at| at <= Instant::now()) {
+        let programmed = self.timers.listen_at.is_some_and(|at| at <= Instant::now());
+        self.announcing.follow(&self.inputs, programmed);
+        if programmed {
             self.timers.listen_at = None;
             self.listeners.follow(executor.plane(), &self.inputs, &self.teller);
         }

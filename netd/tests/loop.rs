@@ -75,6 +75,7 @@ impl Running {
             node_ports: 30000..=32767,
             bridge: "mini0".to_owned(),
             scheduler: "rr".to_owned(),
+            dns_upstreams: vec!["127.0.0.1:5353".parse().unwrap()],
             ingress: false,
             metrics_address: Some("127.0.0.1:10249".parse().unwrap()),
             health_address: Some("0.0.0.0:10256".parse().unwrap()),

@@ -1,13 +1,15 @@
 //! Answers to questions about the running data plane, given between two looks.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use netmodel::address::Protocol;
 use netmodel::inspect::Inspection;
 use netmodel::problem::Problem;
 use netmodel::service::VirtualService;
 
 use super::Reconciler;
-use crate::control::{self, ControlError, Counts, Question, Status};
+use crate::control::{self, ControlError, Counts, Door, Question, Status};
 use crate::executor::Executor;
 use crate::tell::sentence;
 
@@ -17,7 +19,18 @@ impl Reconciler {
         match question {
             Question::Status(tell) => drop(tell.send(self.status())),
             Question::Inspect(tell) => drop(tell.send(self.inspect().await)),
+            Question::Doors(address, tell) => drop(tell.send(self.doors(address))),
         }
+    }
+
+    fn doors(&self, address: IpAddr) -> Vec<Door> {
+        let services = self.inputs.snapshot.services.iter();
+        let at = services.filter(|(_, service)| service.load_balancer_ips.contains(&address));
+        let doors = at.flat_map(|(name, service)| {
+            let ports = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+            ports.map(|port| Door { port: port.port, service: name.clone() })
+        });
+        doors.collect()
     }
 
     fn status(&self) -> Status {

@@ -1,0 +1,183 @@
+//! LoadBalancer addresses on the network of the nodes: lets the crate `announce` follow the cluster,
+//! and tells what it does.
+//!
+//! Input: the snapshot that the data plane serves, so that nothing is announced before it is
+//! programmed. Output: orders for the announcer, and events of Services as `MetalLB` words them
+//! (upstream: `speaker/main.go`). Deliberately not here: who announces, and how.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use announce::offer::{self, Fitness};
+use announce::{Handle, Inbox, Orders, Told};
+use netmodel::snapshot::ServiceName;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::events::Severity;
+use crate::inputs::Inputs;
+use crate::tell::Teller;
+
+/// A node that has not heard of the API for so long leaves addresses to others: as long as a node
+/// may be silent until Kubernetes takes it for lost (upstream: `node-monitor-grace-period`). An API
+/// server that starts again makes no address move.
+const OUT_OF_TOUCH: Duration = Duration::from_secs(40);
+/// Happenings that may wait for the loop.
+const WAITING: usize = 256;
+/// The Service that every cluster has; its uid tells clusters apart that share a network.
+const CLUSTER: (&str, &str) = ("default", "kubernetes");
+
+/// Services that a process of this node answers for, and which it can't answer now. Shared with
+/// these processes; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unanswered(Arc<Mutex<BTreeSet<ServiceName>>>);
+
+impl Unanswered {
+    /// Says whether a Service is answered.
+    pub(crate) fn set(&self, name: &ServiceName, answered: bool) {
+        let mut unanswered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered {
+            unanswered.remove(name);
+        } else {
+            unanswered.insert(name.clone());
+        }
+    }
+
+    fn now(&self) -> BTreeSet<ServiceName> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The loop's side.
+#[derive(Debug)]
+pub(crate) struct Announcing {
+    handle: Handle,
+    unanswered: Unanswered,
+    told: mpsc::Receiver<Told>,
+    /// Since when the API is not heard.
+    silent_since: Option<Instant>,
+    /// What the last orders were made of, but for the snapshot.
+    last: Option<State>,
+}
+
+/// What counts besides the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct State {
+    fitness: Fitness,
+    sound: bool,
+}
+
+impl Announcing {
+    /// The loop's side, and the task that announces until told to stop. Links of the names in
+    /// `not_on` are no networks of nodes.
+    pub(crate) fn new(
+        handle: Handle,
+        inbox: Inbox,
+        node: String,
+        not_on: Vec<String>,
+        unanswered: Unanswered,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()>) {
+        let (tell, told) = mpsc::channel(WAITING);
+        let announcing = Self { handle, unanswered, told, silent_since: None, last: None };
+        let run = async move {
+            let tell = |told: Told| {
+                log(&told);
+                // What does not fit is in the log, and shows in what `minictl lb check` prints.
+                drop(tell.try_send(told));
+            };
+            announce::run(&node, &not_on, inbox, tell, stop).await;
+        };
+        (announcing, run)
+    }
+
+    /// The next thing to be told. Dropping the future loses nothing.
+    pub(crate) async fn told(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+
+    /// Gives the announcer its orders, if anything may have changed: the snapshot as the kernel has
+    /// it (`programmed`), or what this node knows of itself.
+    pub(crate) fn follow(&mut self, inputs: &Inputs, programmed: bool) {
+        let state = self.state(inputs);
+        if !programmed && self.last.as_ref() == Some(&state) {
+            return;
+        }
+        let (namespace, name) = CLUSTER;
+        let uid = inputs.facts.get(&ServiceName::new(namespace, name)).map(|facts| &*facts.uid);
+        self.handle.order(Orders {
+            cluster: uid.map_or(0, announce::election::number_of),
+            wanted: offer::wanted(&inputs.snapshot, &state.fitness),
+            sound: state.sound,
+        });
+        self.last = Some(state);
+    }
+
+    fn state(&mut self, inputs: &Inputs) -> State {
+        if inputs.in_touch() {
+            self.silent_since = None;
+        } else {
+            self.silent_since.get_or_insert_with(Instant::now);
+        }
+        let in_touch = self.silent_since.is_none_or(|since| since.elapsed() < OUT_OF_TOUCH);
+        let own = inputs.own_node.as_ref();
+        State {
+            fitness: Fitness {
+                excluded: own.is_some_and(|own| own.excluded),
+                leaving: inputs.is_leaving(),
+                unanswered: self.unanswered.now(),
+            },
+            sound: in_touch && own.is_some_and(|own| own.ready),
+        }
+    }
+}
+
+fn log(told: &Told) {
+    match told {
+        Told::Announces { address, link, .. } => {
+            tracing::info!(%address, link, "announce a LoadBalancer address");
+        }
+        Told::Yields { address, to } => {
+            tracing::info!(%address, to, "another node announces a LoadBalancer address, or none");
+        }
+        Told::Conflict { address, link, mac, .. } => {
+            tracing::warn!(%address, link, %mac, "a host that is no node has a LoadBalancer address");
+        }
+        Told::NotOnLink { address, .. } => {
+            tracing::warn!(%address, "a LoadBalancer address is on no network of this node");
+        }
+    }
+}
+
+/// Tells the authors of Services.
+pub(crate) fn tell(teller: &Teller, inputs: &Inputs, node: &str, told: &Told) {
+    let (services, severity, reason, message) = match told {
+        Told::Announces { address, services, .. } => {
+            let message =
+                format!("announcing {address} from node {node:?} with protocol \"layer2\"");
+            (services, Severity::Normal, "nodeAssigned", message)
+        }
+        // Whoever has it now tells of it.
+        Told::Yields { .. } => return,
+        Told::Conflict { address, services, link, mac } => {
+            let message = format!(
+                "the host with Ethernet address {mac} on the network of {link} says that it has \
+                 {address}, too: some clients will reach it instead of this service; node {node:?} \
+                 goes on announcing. Take the address from that host, or out of the pool"
+            );
+            (services, Severity::Warning, "AddressConflict", message)
+        }
+        Told::NotOnLink { address, services } => {
+            let message = format!(
+                "{address} is in no network of node {node:?}, which therefore cannot announce it; \
+                 a router has to send packets for it here"
+            );
+            (services, Severity::Warning, "AddressNotOnLink", message)
+        }
+    };
+    for service in services {
+        teller.about_service(inputs, service, severity, reason, message.clone());
+    }
+}
