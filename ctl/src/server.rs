@@ -36,7 +36,8 @@ pub(crate) async fn run(options: cli::Server, stop: CancellationToken) -> Result
     let client = in_process_client(
         server.router(apiserver::User::new("system:controllers", &["system:masters"])),
     );
-    let controllers = controllers::run(client, controllers_config(ca_pem), stop.child_token());
+    let controllers = controllers_config(&options, ca_pem);
+    let controllers = controllers::run(client, controllers, stop.child_token());
     let serving = server.serve(stop.child_token());
     // Both run to their end: the controllers stop with the token, the server after its requests.
     let (controllers, served) = tokio::join!(controllers, serving);
@@ -53,9 +54,10 @@ fn features(options: &cli::Server) -> apiserver::Features {
     }
 }
 
-fn controllers_config(ca_pem: String) -> controllers::Config {
+fn controllers_config(options: &cli::Server, ca_pem: String) -> controllers::Config {
     let resources = resources::table::all().iter().map(resource_id).collect();
-    controllers::Config { ca_pem, resources, ..controllers::Config::default() }
+    let load_balancer = features(options).load_balancer;
+    controllers::Config { ca_pem, resources, load_balancer, ..controllers::Config::default() }
 }
 
 fn resource_id(resource: &resources::table::Resource) -> controllers::ResourceId {

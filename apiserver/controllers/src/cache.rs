@@ -155,6 +155,11 @@ impl<K: Held> Cache<K> {
         found
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.read().objects.is_empty()
+    }
+
     /// All objects, by namespace and name.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
         self.read().objects.values().cloned().collect()

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use resources::address_pool::AddressPool;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -213,4 +214,7 @@ fn of_view(resource: &ResourceId, view: &Arc<View>) -> Option<Arc<dyn Ledger>> {
         .or_else(|| ledger::<ServiceAccount>(resource, view))
         .or_else(|| ledger::<ServiceCIDR>(resource, view))
         .or_else(|| ledger::<IPAddress>(resource, view))
+        .or_else(|| ledger::<Ingress>(resource, view))
+        .or_else(|| ledger::<IngressClass>(resource, view))
+        .or_else(|| ledger::<AddressPool>(resource, view))
 }

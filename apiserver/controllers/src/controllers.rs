@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass, ServiceCIDR};
+use resources::address_pool::AddressPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
@@ -23,8 +24,8 @@ use crate::reflector::{self, Source};
 use crate::view::{Kind, View};
 use crate::worker::{self, Recheck};
 use crate::{
-    deployment, endpoints, endpointslice, garbage, mirroring, namespace, nodelifecycle, podgc,
-    provision, replicaset, scheduler, servicecidr,
+    deployment, endpoints, endpointslice, garbage, ingress, loadbalancer, mirroring, namespace,
+    nodelifecycle, podgc, provision, replicaset, scheduler, servicecidr,
 };
 
 /// A resource's place in the API.
@@ -56,6 +57,8 @@ pub struct Config {
     /// How long a node may take to report for the first time (upstream:
     /// `--node-startup-grace-period`).
     pub node_startup_grace: Duration,
+    /// Whether Services of type LoadBalancer are the cluster's own to serve.
+    pub load_balancer: bool,
 }
 
 impl Default for Config {
@@ -65,6 +68,7 @@ impl Default for Config {
             resources: Vec::new(),
             node_grace: Duration::from_secs(40),
             node_startup_grace: Duration::from_secs(60),
+            load_balancer: true,
         }
     }
 }
@@ -114,6 +118,15 @@ pub async fn run(
     if config.resources.contains(&ServiceCIDR::resource()) {
         all.extend(service_ranges(&context));
     }
+    if config.resources.contains(&AddressPool::resource()) {
+        if config.load_balancer {
+            all.push(named("loadbalancer", loadbalancer::run(&context)));
+        }
+        all.push(reflector::<AddressPool>(&context, "", None));
+    }
+    if config.resources.contains(&Ingress::resource()) {
+        all.extend(ingresses(&context));
+    }
     let thin = census.reflectors(api.client(), &stop);
     all.extend(thin.into_iter().map(|reflector| named("census", reflector)));
     let mut loops: FuturesUnordered<tokio::task::JoinHandle<&'static str>> =
@@ -159,6 +172,15 @@ fn service_ranges(context: &Context) -> [Loop; 3] {
         named("servicecidr", servicecidr::run(context)),
         reflector::<ServiceCIDR>(context, "", None),
         reflector::<IPAddress>(context, "", None),
+    ]
+}
+
+/// The Ingress status controller and its inputs, where the server stores such.
+fn ingresses(context: &Context) -> [Loop; 3] {
+    [
+        named("ingress", ingress::run(context)),
+        reflector::<Ingress>(context, "", None),
+        reflector::<IngressClass>(context, "", None),
     ]
 }
 

@@ -1,7 +1,8 @@
 //! The controllers: what turns wishes in the API into further objects in the API.
 //!
-//! Owns: deployment, replica set, scheduler, endpoint slices and endpoints, service CIDRs, node
-//! lifecycle, garbage collector, pod garbage collector, namespaces and what every namespace holds.
+//! Owns: deployment, replica set, scheduler, endpoint slices and endpoints, service CIDRs, load
+//! balancers, the status of Ingresses, node lifecycle, garbage collector, pod garbage collector,
+//! namespaces and what every namespace holds.
 //! Input: one list and one watch per kind, through a [`kube::Client`]. Output: writes through the
 //! same client. Nothing here knows how the client reaches the API server: the same code runs on
 //! the in-process router, over TLS, and on the fake API of the tests.
@@ -25,6 +26,8 @@ mod endpoints;
 mod endpointslice;
 mod event;
 mod garbage;
+mod ingress;
+mod loadbalancer;
 mod meta;
 mod mirroring;
 mod namespace;

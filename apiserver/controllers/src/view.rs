@@ -12,8 +12,9 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
+use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use resources::address_pool::AddressPool;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -158,4 +159,7 @@ kinds! {
     Lease, leases, true;
     ServiceCIDR, service_cidrs, false;
     IPAddress, ip_addresses, false;
+    Ingress, ingresses, true;
+    IngressClass, ingress_classes, false;
+    AddressPool, address_pools, false;
 }

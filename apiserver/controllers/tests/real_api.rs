@@ -13,8 +13,11 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::{Client, ResourceExt};
+use resources::address_pool::AddressPool;
+use resources::service::balancer;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -530,4 +533,124 @@ async fn a_range_of_service_addresses_is_used_and_goes_with_its_last_service() {
     cluster.eventually("it waits", async |_| state("more").await.as_deref() == Some("False")).await;
     cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
     cluster.eventually("it goes", async |_| ranges.get_opt("more").await.unwrap().is_none()).await;
+}
+
+fn balanced(name: &str, port: u16) -> Value {
+    json!({
+        "metadata": { "name": name },
+        "spec": { "type": "LoadBalancer", "ports": [{ "port": port }] },
+    })
+}
+
+fn pool(addresses: &[&str]) -> AddressPool {
+    let object = json!({ "metadata": { "name": "default" }, "spec": { "addresses": addresses } });
+    serde_json::from_value(object).unwrap()
+}
+
+fn texts(service: &Service) -> Vec<String> {
+    balancer::served_at(service).iter().map(ToString::to_string).collect()
+}
+
+impl Cluster {
+    /// Waits until a Service has these addresses, and this reason for them.
+    async fn balances(&self, name: &str, addresses: &[&str], reason: &str) {
+        let what = format!("{name} at {addresses:?} by {reason}");
+        self.eventually(&what, async |cluster| {
+            let service = cluster.api::<Service>("default").get(name).await.unwrap();
+            let said = balancer::condition(&service).map(|c| c.reason.clone());
+            texts(&service) == addresses && said.as_deref() == Some(reason)
+        })
+        .await;
+    }
+
+    async fn address_nodes(&self) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        for (name, address) in [("node-1", "10.1.0.1"), ("node-2", "10.1.0.2")] {
+            let addresses = json!([{ "type": "InternalIP", "address": address }]);
+            let status = json!({ "status": { "addresses": addresses } });
+            nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        }
+    }
+
+    fn pools(&self) -> Api<AddressPool> {
+        Api::all(self.client.clone())
+    }
+}
+
+#[tokio::test]
+async fn services_move_from_the_nodes_to_a_pool_and_wait_for_what_is_taken() {
+    let cluster = Cluster::start().await;
+    cluster.address_nodes().await;
+    cluster.create::<Service>("default", balanced("a", 80)).await;
+    // That port of the nodes is the proxies'.
+    cluster.balances("a", &[], "PortConflict").await;
+    cluster.change_service("a", json!({ "spec": { "ports": [{ "port": 8080 }] } })).await;
+    cluster.balances("a", &["10.1.0.1", "10.1.0.2"], "NodeAddresses").await;
+
+    cluster.pools().create(&PostParams::default(), &pool(&["10.2.0.1-10.2.0.2"])).await.unwrap();
+    cluster
+        .eventually("both have an address of the pool", async |cluster| {
+            let mut all = texts(&cluster.api::<Service>("default").get("a").await.unwrap());
+            let proxies = cluster.api::<Service>("kube-system").get("minictl-ingress").await;
+            all.extend(texts(&proxies.unwrap()));
+            all.sort_unstable();
+            all == ["10.2.0.1", "10.2.0.2"]
+        })
+        .await;
+    cluster
+        .eventually("the pool is counted", async |cluster| {
+            let status = cluster.pools().get("default").await.unwrap().status.unwrap_or_default();
+            (status.assigned, status.available) == (2, 0)
+        })
+        .await;
+
+    cluster.create::<Service>("default", balanced("b", 80)).await;
+    cluster.balances("b", &[], "PoolExhausted").await;
+    let services: Api<Service> = cluster.api("default");
+    let freed = texts(&services.get("a").await.unwrap());
+    let freed: Vec<&str> = freed.iter().map(String::as_str).collect();
+    services.delete("a", &DeleteParams::default()).await.unwrap();
+    cluster.balances("b", &freed, "FromPool").await;
+    cluster
+        .eventually("the events tell of it", async |cluster| {
+            let all = cluster.api::<Event>("default").list(&ListParams::default()).await.unwrap();
+            let about_b = all.iter().filter(|e| e.involved_object.name.as_deref() == Some("b"));
+            let reasons: Vec<&str> = about_b.filter_map(|e| e.reason.as_deref()).collect();
+            ["AllocationFailed", "IPAllocated"].iter().all(|reason| reasons.contains(reason))
+        })
+        .await;
+
+    // The pool goes, and the address stays.
+    cluster.pools().delete("default", &DeleteParams::default()).await.unwrap();
+    cluster.create::<Service>("default", balanced("c", 8081)).await;
+    cluster.balances("c", &["10.1.0.1", "10.1.0.2"], "NodeAddresses").await;
+    cluster.balances("b", &freed, "FromPool").await;
+}
+
+#[tokio::test]
+async fn an_ingress_is_reached_at_the_address_of_the_proxies() {
+    let cluster = Cluster::start().await;
+    let pool = pool(&["10.2.0.7-10.2.0.7", "fd00:2::7-fd00:2::7"]);
+    cluster.pools().create(&PostParams::default(), &pool).await.unwrap();
+    let backend = json!({ "service": { "name": "web", "port": { "number": 80 } } });
+    let object = json!({ "metadata": { "name": "web" }, "spec": { "defaultBackend": backend } });
+    let made: Ingress = cluster.create("default", object).await;
+    let class = made.spec.and_then(|spec| spec.ingress_class_name);
+    assert_eq!(class.as_deref(), Some("minictl"), "the default class");
+    let addresses = async |cluster: &Cluster| {
+        let ingress = cluster.api::<Ingress>("default").get("web").await.unwrap();
+        let entries = ingress.status.and_then(|s| s.load_balancer?.ingress).unwrap_or_default();
+        entries.into_iter().filter_map(|entry| entry.ip).collect::<Vec<_>>()
+    };
+    cluster
+        .eventually("it has addresses", async |cluster| {
+            addresses(cluster).await == ["10.2.0.7", "fd00:2::7"]
+        })
+        .await;
+    let other = Patch::Merge(json!({ "spec": { "ingressClassName": "other" } }));
+    let ingresses = cluster.api::<Ingress>("default");
+    ingresses.patch("web", &PatchParams::default(), &other).await.unwrap();
+    cluster
+        .eventually("they go with the class", async |cluster| addresses(cluster).await.is_empty())
+        .await;
 }
