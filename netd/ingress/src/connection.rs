@@ -14,24 +14,24 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::fast::{self, Next};
 use crate::forward::answer;
 use crate::headers::Client;
 use crate::limits::{
     BUFFER_SIZE, ERROR_RESETS, HANDSHAKE_TIMEOUT, HEAD_SIZE, HEAD_TIMEOUT, HEADER_LIST_SIZE,
     KEEPALIVE, PENDING_RESETS, STREAMS, UNREAD_TIMEOUT, WINDOW,
 };
+use crate::rewound::Rewound;
 use crate::worker::Worker;
 
 /// How HTTP/2 begins without TLS; no method of HTTP/1 has this name.
 const PREFACE: &[u8] = b"PRI ";
-/// The pause before a client that sent less than that is looked at again.
-const PEEK_PAUSE: Duration = Duration::from_millis(10);
 /// How often a quiet HTTP/2 connection is checked for life.
 const PING: Duration = Duration::from_secs(30);
 
@@ -48,15 +48,7 @@ pub(crate) async fn serve(
         return;
     }
     let client = Arc::new(Client::new(peer.ip(), port, tls.is_some()));
-    let Some(tls) = tls else {
-        match timeout(HANDSHAKE_TIMEOUT, speaks_http2(&stream)).await {
-            Ok(Ok(true)) => http2(worker, client, stream, end).await,
-            Ok(Ok(false)) => http1(worker, client, stream, end).await,
-            // It left, or never said anything.
-            Ok(Err(_)) | Err(_) => {}
-        }
-        return;
-    };
+    let Some(tls) = tls else { return http(worker, client, stream, end).await };
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, accepting).await else {
         worker.counts.handshake_failed();
@@ -65,7 +57,31 @@ pub(crate) async fn serve(
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         http2(worker, client, stream, end).await;
     } else {
-        http1(worker, client, stream, end).await;
+        http(worker, client, stream, end).await;
+    }
+}
+
+/// Serves what may be HTTP/1.1 or, by prior knowledge, HTTP/2.
+async fn http<S>(
+    worker: Arc<Worker>,
+    client: Arc<Client>,
+    mut stream: S,
+    mut end: oneshot::Receiver<()>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let Next::Other(first) = fast::serve(&worker, &client, &mut stream, &mut end).await else {
+        // Whoever reads the end knows that nothing is missing.
+        let _ = stream.shutdown().await;
+        return;
+    };
+    let is_http2 = first.starts_with(PREFACE);
+    let stream = Rewound { first: first.freeze(), stream };
+    // Its state is large, and most connections never need it.
+    if is_http2 {
+        Box::pin(http2(worker, client, stream, end)).await;
+    } else {
+        Box::pin(http1(worker, client, stream, end)).await;
     }
 }
 
@@ -74,23 +90,6 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(UNREAD_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
-}
-
-/// Does the client begin with HTTP/2?
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
-    let mut first = [0; PREFACE.len()];
-    loop {
-        let count = stream.peek(&mut first).await?;
-        let seen = &first[..count];
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if count == PREFACE.len() || !PREFACE.starts_with(seen) {
-            return Ok(seen == PREFACE);
-        }
-        // Rare enough for a pause: what was peeked at stays readable.
-        tokio::time::sleep(PEEK_PAUSE).await;
-    }
 }
 
 async fn http1<S>(

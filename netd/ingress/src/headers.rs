@@ -26,6 +26,8 @@ pub struct Client {
     address: HeaderValue,
     scheme: HeaderValue,
     port: HeaderValue,
+    /// All of it as lines of a head.
+    lines: Box<[u8]>,
     /// Came by TLS.
     pub tls: bool,
 }
@@ -36,12 +38,23 @@ impl Client {
     pub fn new(address: IpAddr, port: u16, tls: bool) -> Self {
         // A listener for both families sees IPv4 in IPv6's clothes.
         let text = address.to_canonical().to_string();
+        let scheme = if tls { "https" } else { "http" };
+        let lines = format!(
+            "x-forwarded-for: {text}\r\nx-real-ip: {text}\r\n\
+             x-forwarded-proto: {scheme}\r\nx-forwarded-port: {port}\r\n"
+        );
         Self {
+            lines: lines.into_bytes().into(),
             address: HeaderValue::from_str(&text).expect("an address is made of visible letters"),
-            scheme: HeaderValue::from_static(if tls { "https" } else { "http" }),
+            scheme: HeaderValue::from_static(scheme),
             port: HeaderValue::from(port),
             tls,
         }
+    }
+
+    /// Writes the headers that tell of the client, as [`to_backend`] sets them.
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.lines);
     }
 }
 

@@ -6,11 +6,13 @@
 //! end within [`IDLE`]. Deliberately not here: how a connection is made ([`crate::backend`]).
 
 use std::collections::HashMap;
+use std::io::ErrorKind::WouldBlock;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::body::Upload;
@@ -88,6 +90,8 @@ struct Idle {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Of the short way, which has no use for hyper's.
+    plain: HashMap<SocketAddr, Vec<(TcpStream, Instant)>>,
     idle: HashMap<Peer, Vec<Idle>>,
     /// With the time of their last use.
     shared: HashMap<Peer, (http2::SendRequest<Upload>, Instant)>,
@@ -173,6 +177,29 @@ impl Pool {
         }
     }
 
+    /// A connection of the short way that waits for a request.
+    pub(crate) fn take_plain(&self, endpoint: SocketAddr) -> Option<TcpStream> {
+        let mut inner = self.inner();
+        let idle = inner.plain.get_mut(&endpoint)?;
+        while let Some((stream, since)) = idle.pop() {
+            // It has nothing to say: neither that it ended, nor an answer that nobody asked for.
+            let quiet = stream.try_read(&mut [0]).is_err_and(|error| error.kind() == WouldBlock);
+            if quiet && since.elapsed() < IDLE {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// A connection of the short way that can take another request.
+    pub(crate) fn put_plain(&self, endpoint: SocketAddr, stream: TcpStream) {
+        let mut inner = self.inner();
+        let idle = inner.plain.entry(endpoint).or_default();
+        if idle.len() < MOST_IDLE {
+            idle.push((stream, Instant::now()));
+        }
+    }
+
     /// A new connection that takes many requests.
     pub(crate) fn share(&self, peer: Peer, sender: http2::SendRequest<Upload>) {
         self.inner().shared.insert(peer, (sender, Instant::now()));
@@ -195,6 +222,10 @@ impl Pool {
         let mut inner = self.inner();
         inner.idle.retain(|_, idle| {
             idle.retain(|one| one.since.elapsed() < IDLE && !one.sender.is_closed());
+            !idle.is_empty()
+        });
+        inner.plain.retain(|_, idle| {
+            idle.retain(|(_, since)| since.elapsed() < IDLE);
             !idle.is_empty()
         });
         // Requests on it go on: it ends with the last of them.

@@ -1,0 +1,351 @@
+//! The short way: simple requests, from socket to socket.
+//!
+//! Nearly all requests are a GET without a body to a plain path, and what hyper's generality costs
+//! for each of them is half of all that the proxy does in user space. So a connection begins here:
+//! while requests are simple ([`head::Request::Simple`]) and their backend speaks plain HTTP/1.1,
+//! they go this way. With the first one that is not, the connection and the bytes that were read
+//! belong to hyper, for good. Invariants: a request is looked at by the same table, and edited by the
+//! same rules; nothing is consumed before its answer has begun, so that it can still be handed over;
+//! an answer that can't be understood fully is never passed on.
+
+mod chunks;
+mod head;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use http::header::{self, HeaderValue};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::body::DOWNLOAD_PAUSE;
+use crate::headers::Client;
+use crate::limits::{
+    BUFFER_SIZE, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, RESPONSE_TIMEOUT,
+};
+use crate::metrics::Failure;
+use crate::refusal::Refusal;
+use crate::table::{Found, Protocol, Route, Target};
+use crate::worker::Worker;
+use chunks::Chunks;
+use head::{Answer, Body, Request, Response, Simple};
+
+/// What is read from a socket at a time while bodies are small.
+const PART: usize = 16 << 10;
+
+/// What becomes of a connection.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It is over.
+    Closed,
+    /// Somebody else must go on, with these bytes first.
+    Other(BytesMut),
+}
+
+/// Serves simple requests as long as there is nothing else.
+pub(crate) async fn serve<S>(
+    worker: &Worker,
+    client: &Client,
+    stream: &mut S,
+    end: &mut oneshot::Receiver<()>,
+) -> Next
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (out, head, answer) = (Vec::new(), Vec::new(), BytesMut::new());
+    let mut exchange = Exchange { worker, stream, out, head, answer };
+    let mut read = BytesMut::with_capacity(head::MOST);
+    // However slowly a head comes: it has to be there in time.
+    let mut due = Instant::now() + HANDSHAKE_TIMEOUT;
+    loop {
+        match head::request(&read, client, &mut exchange.out) {
+            Request::Other => return Next::Other(read),
+            Request::Partial => {
+                read.reserve(head::MOST);
+                let reading = timeout_at(due, exchange.stream.read_buf(&mut read));
+                let count = tokio::select! {
+                    biased;
+                    count = reading => count,
+                    _ = &mut *end => return Next::Closed,
+                };
+                match count {
+                    Ok(Ok(count)) if count > 0 => {}
+                    _ => return Next::Closed,
+                }
+            }
+            Request::Simple(request) => {
+                let Some(route) = find(worker, client, &request, &read) else {
+                    return Next::Other(read);
+                };
+                match exchange.run(&route, &request).await {
+                    Done::Answered { again } => {
+                        read.advance(request.length);
+                        // To be told to end is to serve no further request.
+                        if !again || end.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
+                            return Next::Closed;
+                        }
+                        exchange.forget_large_bodies();
+                        due = Instant::now() + HEAD_TIMEOUT;
+                    }
+                    Done::Nothing => return Next::Other(read),
+                }
+            }
+        }
+    }
+}
+
+/// The route of a request, if it can go this way.
+fn find(worker: &Worker, client: &Client, request: &Simple, bytes: &[u8]) -> Option<Arc<Route>> {
+    let table = worker.table.load();
+    let Found::Route(route) = table.find(request.host(bytes), request.path(bytes)) else {
+        return None;
+    };
+    let options = &route.options;
+    let plain = matches!(route.target, Target::Endpoints(Protocol::Http, _))
+        && options.upstream_host.is_none()
+        && (client.tls || !options.ssl_redirect);
+    plain.then(|| route.clone())
+}
+
+/// How a request went.
+enum Done {
+    /// The client has an answer; may it send another request?
+    Answered { again: bool },
+    /// Nothing was sent to the client: another way may be tried.
+    Nothing,
+}
+
+/// Why there is no answer.
+enum Trouble {
+    /// The endpoint can't be reached.
+    Connect,
+    /// A kept connection had ended: that says nothing about the endpoint.
+    Stale,
+    /// It broke off, or what it said is no answer.
+    Broken(String),
+    /// It did not begin to answer in time.
+    Late,
+}
+
+struct Exchange<'a, S> {
+    worker: &'a Worker,
+    stream: &'a mut S,
+    /// The head for the backend.
+    out: Vec<u8>,
+    /// The head for the client, and the body behind it as far as it came with it.
+    head: Vec<u8>,
+    /// What came from the backend.
+    answer: BytesMut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
+    async fn run(&mut self, route: &Arc<Route>, request: &Simple) -> Done {
+        let Target::Endpoints(_, endpoints) = &route.target else { return Done::Nothing };
+        let Some(endpoint) = self.worker.pool.choose(endpoints, &[]) else { return Done::Nothing };
+        let began = Instant::now();
+        let patience = route.options.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
+        loop {
+            let kept = self.worker.pool.take_plain(endpoint);
+            let is_kept = kept.is_some();
+            let trouble = match self.ask(kept, endpoint, patience, request.head_only).await {
+                Ok((backend, answer)) => {
+                    self.worker.counts.answered(answer.status, began.elapsed());
+                    return self.pass_on(endpoint, backend, answer).await;
+                }
+                Err(Trouble::Broken(_)) if is_kept && self.answer.is_empty() => Trouble::Stale,
+                Err(trouble) => trouble,
+            };
+            let refusal = match trouble {
+                // GET and HEAD may be sent twice.
+                Trouble::Stale => continue,
+                Trouble::Connect => {
+                    self.worker.counts.failed(Failure::Connect);
+                    self.worker.pool.shun(endpoint);
+                    return Done::Nothing;
+                }
+                Trouble::Broken(cause) => {
+                    self.worker.counts.failed(Failure::Broken);
+                    Refusal::Broken { route: route.clone(), endpoint, cause }
+                }
+                Trouble::Late => {
+                    self.worker.counts.failed(Failure::Timeout);
+                    Refusal::Late { route: route.clone(), endpoint, patience }
+                }
+            };
+            return self.refuse(&refusal, began, request.head_only).await;
+        }
+    }
+
+    /// Sends the request, and reads the head of the answer.
+    async fn ask(
+        &mut self,
+        kept: Option<TcpStream>,
+        endpoint: SocketAddr,
+        patience: Duration,
+        head_only: bool,
+    ) -> Result<(TcpStream, Answer), Trouble> {
+        self.answer.clear();
+        let mut backend = match kept {
+            Some(kept) => kept,
+            None => connect(endpoint).await.ok_or(Trouble::Connect)?,
+        };
+        let broken = |error: std::io::Error| Trouble::Broken(error.to_string());
+        backend.write_all(&self.out).await.map_err(broken)?;
+        let reading = async {
+            loop {
+                self.answer.reserve(PART);
+                if backend.read_buf(&mut self.answer).await.map_err(broken)? == 0 {
+                    return Err(Trouble::Broken("it closed the connection".to_owned()));
+                }
+                while !self.answer.is_empty() {
+                    self.head.clear();
+                    match head::response(&self.answer, head_only, &mut self.head) {
+                        Response::Partial => break,
+                        Response::Early(length) => self.answer.advance(length),
+                        Response::Answer(answer) => return Ok(answer),
+                        Response::Bad(why) => return Err(Trouble::Broken(why.to_owned())),
+                    }
+                }
+            }
+        };
+        let answer = timeout(patience, reading).await.unwrap_or(Err(Trouble::Late))?;
+        Ok((backend, answer))
+    }
+
+    /// Sends the answer to the client as it comes.
+    async fn pass_on(
+        &mut self,
+        endpoint: SocketAddr,
+        mut backend: TcpStream,
+        answer: Answer,
+    ) -> Done {
+        self.answer.advance(answer.length);
+        let mut body = Progress::of(answer.body);
+        let whole = loop {
+            let Ok(part) = body.read(&self.answer) else { break false };
+            // A small answer leaves in one piece, head and body.
+            self.head.extend_from_slice(&self.answer[..part]);
+            self.answer.advance(part);
+            let sent = async {
+                self.stream.write_all(&self.head).await?;
+                self.stream.flush().await
+            };
+            if sent.await.is_err() {
+                break false;
+            }
+            if body.is_done() {
+                break true;
+            }
+            self.head.clear();
+            self.answer.reserve(BUFFER_SIZE);
+            let reading = timeout(DOWNLOAD_PAUSE, backend.read_buf(&mut self.answer));
+            match reading.await {
+                Ok(Ok(count)) if count > 0 => {}
+                Ok(Ok(_)) => break body.ends_here(),
+                _ => break false,
+            }
+        };
+        // Bytes after the end belong to no request: such a connection is not used again.
+        if whole && answer.keeps && self.answer.is_empty() {
+            self.worker.pool.put_plain(endpoint, backend);
+        }
+        Done::Answered { again: whole && answer.body != Body::UntilClose }
+    }
+
+    /// A connection that waits for its next request keeps no more memory than it needs.
+    fn forget_large_bodies(&mut self) {
+        if self.answer.capacity() > PART {
+            self.answer = BytesMut::new();
+        }
+        if self.head.capacity() > PART {
+            self.head = Vec::new();
+        }
+    }
+
+    /// Answers with a page that says why.
+    async fn refuse(&mut self, refusal: &Refusal, began: Instant, head_only: bool) -> Done {
+        tracing::debug!(word = refusal.word(), %refusal, "a request is not answered by a backend");
+        let html = accepts_html(&self.out);
+        let mut page = refusal.answer(html);
+        let length = HeaderValue::from(page.body().len());
+        page.headers_mut().insert(header::CONTENT_LENGTH, length);
+        self.worker.counts.answered(page.status(), began.elapsed());
+        let mut out = format!("HTTP/1.1 {}\r\n", page.status()).into_bytes();
+        for (name, value) in page.headers() {
+            out.extend_from_slice(name.as_str().as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !head_only {
+            out.extend_from_slice(page.body());
+        }
+        let sent = async {
+            self.stream.write_all(&out).await?;
+            self.stream.flush().await
+        };
+        Done::Answered { again: sent.await.is_ok() }
+    }
+}
+
+/// Is it a browser that asks? The head is our own writing.
+fn accepts_html(head: &[u8]) -> bool {
+    String::from_utf8_lossy(head)
+        .lines()
+        .any(|line| line.to_ascii_lowercase().starts_with("accept:") && line.contains("text/html"))
+}
+
+async fn connect(endpoint: SocketAddr) -> Option<TcpStream> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok()?.ok()?;
+    stream.set_nodelay(true).ok()?;
+    Some(stream)
+}
+
+/// How much of a body is still to come.
+enum Progress {
+    Left(u64),
+    Chunks(Chunks),
+    UntilClose,
+}
+
+impl Progress {
+    fn of(body: Body) -> Self {
+        match body {
+            Body::None => Self::Left(0),
+            Body::Length(length) => Self::Left(length),
+            Body::Chunks => Self::Chunks(Chunks::new()),
+            Body::UntilClose => Self::UntilClose,
+        }
+    }
+
+    /// How many of the bytes belong to the body.
+    fn read(&mut self, bytes: &[u8]) -> Result<usize, chunks::Broken> {
+        match self {
+            Self::Left(left) => {
+                let part = (*left).min(bytes.len() as u64);
+                *left -= part;
+                usize::try_from(part).map_err(|_| chunks::Broken)
+            }
+            Self::Chunks(chunks) => chunks.read(bytes),
+            Self::UntilClose => Ok(bytes.len()),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Left(left) => *left == 0,
+            Self::Chunks(chunks) => chunks.done(),
+            Self::UntilClose => false,
+        }
+    }
+
+    /// May the connection end here?
+    fn ends_here(&self) -> bool {
+        matches!(self, Self::UntilClose)
+    }
+}
