@@ -4,6 +4,7 @@
 //! functions of `create::generate`. Upstream: `kubectl/pkg/cmd/create`.
 
 mod generate;
+mod ingress;
 mod parameters;
 
 use serde_json::Value;
@@ -17,6 +18,7 @@ use crate::render::Format;
 use crate::report::{DryRun, Output};
 use crate::session::Call;
 use crate::three_way::annotated;
+pub use ingress::{Ingress, TlsSecret};
 pub use parameters::{
     ConfigMap, Deployment, ExternalName, NamedPorts, Secret, SecretKind, Service, ServiceKind,
 };
@@ -56,6 +58,9 @@ pub enum What {
     ConfigMap(Generator<ConfigMap>),
     /// Create a secret using a specified subcommand
     Secret(Secret),
+    /// Create an ingress with the specified name
+    #[command(visible_alias = "ing")]
+    Ingress(Generator<Ingress>),
     /// Create a namespace with the specified name
     #[command(visible_alias = "ns")]
     Namespace(Generator<Named>),
@@ -115,7 +120,9 @@ impl Create {
                 SecretKind::Generic(g) => {
                     make(ctx, &g.output, g.save_config, g.flags.object()?).await
                 }
+                SecretKind::Tls(g) => make(ctx, &g.output, g.save_config, g.flags.object()?).await,
             },
+            Some(What::Ingress(g)) => make(ctx, &g.output, g.save_config, g.flags.object()?).await,
             Some(What::Namespace(g)) => {
                 let object = generate::namespace(&g.flags.name);
                 make(ctx, &g.output, g.save_config, object).await

@@ -7,6 +7,7 @@
 mod container;
 mod endpoints;
 mod generic;
+mod ingress;
 mod metadata;
 mod node;
 mod plain;
@@ -160,6 +161,14 @@ async fn describe(
             let pods = pods_of(ctx, object).await;
             workload::replica_set(&mut out, &typed(copy)?, &pods, &around);
         }
+        ("networking.k8s.io", "Ingress") => {
+            let ingress = typed(copy)?;
+            let targets = ingress_targets(ctx, &ingress).await;
+            ingress::describe(&mut out, &ingress, &targets, &around);
+        }
+        ("networking.k8s.io", "IngressClass") => {
+            ingress::class(&mut out, &typed(copy)?, &around);
+        }
         ("", "Node") => {
             let name = field(object, "/metadata/name");
             let (pods, lease) = node_parts(ctx, name).await?;
@@ -236,6 +245,29 @@ async fn endpoint_slices(
     let name = field(service, "/metadata/name");
     let call = Call::get(path).query("labelSelector", format!("kubernetes.io/service-name={name}"));
     list_typed(ctx, &call).await
+}
+
+/// The Services that an Ingress leads to; one that cannot be had says why.
+async fn ingress_targets(
+    ctx: &mut Context<'_>,
+    ingress: &k8s_openapi::api::networking::v1::Ingress,
+) -> Vec<ingress::Target> {
+    let namespace =
+        crate::session::encode(ingress.metadata.namespace.as_deref().unwrap_or_default());
+    let mut targets = Vec::new();
+    for name in ingress::services(ingress) {
+        let path = format!("/api/v1/namespaces/{namespace}/services/");
+        let path = format!("{path}{}", crate::session::encode(&name));
+        let (service, slices) = match ctx.json(&Call::get(path)).await {
+            Ok(object) => {
+                let slices = endpoint_slices(ctx, &object).await;
+                (typed(object).map_err(|e| e.to_string()), slices)
+            }
+            Err(e) => (Err(e.to_string()), Vec::new()),
+        };
+        targets.push(ingress::Target { name, service, slices });
+    }
+    targets
 }
 
 async fn replica_sets(ctx: &mut Context<'_>, deployment: &Value) -> Vec<ReplicaSet> {

@@ -20,6 +20,7 @@ pub(super) fn path(object: &Value, namespace: &str) -> (String, bool) {
     match object["kind"].as_str().unwrap_or("") {
         "Namespace" => ("/api/v1/namespaces".to_owned(), false),
         "Deployment" => (format!("/apis/apps/v1{space}/deployments"), true),
+        "Ingress" => (format!("/apis/networking.k8s.io/v1{space}/ingresses"), true),
         kind => (format!("/api/v1{space}/{}s", kind.to_lowercase()), true),
     }
 }
@@ -36,6 +37,7 @@ pub(super) fn noun(object: &Value) -> &'static str {
         },
         "ConfigMap" => "configmap",
         "Secret" => "secret",
+        "Ingress" => "ingress",
         "Namespace" => "namespace",
         "ServiceAccount" => "serviceaccount",
         _ => "object",

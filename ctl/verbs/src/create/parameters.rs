@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Generator, generate};
+use super::{Generator, TlsSecret, generate};
 use crate::error::Error;
 use serde_json::Value;
 
@@ -137,6 +137,8 @@ pub struct Secret {
 pub enum SecretKind {
     /// Create a secret from a local file, directory, or literal value
     Generic(Generator<GenericSecret>),
+    /// Create a secret of a certificate and its key
+    Tls(Generator<TlsSecret>),
 }
 
 /// Flags of `create secret generic`.

@@ -89,7 +89,7 @@ fn service_port(out: &mut Text, entry: &ServicePort, slices: &[EndpointSlice]) {
 }
 
 /// `10.244.0.2:80,10.244.0.3:80,10.244.1.2:80 + 2 more...`: the ready endpoints of a named port.
-fn endpoints_of(slices: &[EndpointSlice], port_name: &str) -> String {
+pub(super) fn endpoints_of(slices: &[EndpointSlice], port_name: &str) -> String {
     if slices.is_empty() {
         return "<none>".to_owned();
     }
