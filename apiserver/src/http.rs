@@ -90,6 +90,16 @@ async fn serve(
             authz::decide_admin(&user, &proto::dataplane_path(&node, question.name()))?;
             Ok(reply.json(stream::dataplane::ask(api, &node, question, &query).await?))
         }
+        Route::Dns { node, question } => {
+            reading(&parts.method)?;
+            authz::decide_admin(&user, &proto::dns_path(&node, question.name()))?;
+            stream::dns::ask(api, &node, question, &query).await
+        }
+        Route::LoadBalancer { node } => {
+            reading(&parts.method)?;
+            authz::decide_admin(&user, &proto::load_balancer_path(&node))?;
+            Ok(reply.json(stream::load_balancer::check(api, &node, &query).await?))
+        }
         Route::NoDefinitions => {
             reading(&parts.method)?;
             Ok(reply.json(discovery::no_definitions()))

@@ -3,12 +3,15 @@
 //!
 //! A client comes by WebSocket (kubectl since 1.31, browsers, kube-rs) or by SPDY/3.1 (older
 //! kubectl); the agent speaks gRPC on its tunnel. `exec` and `forward` translate between the two,
-//! `spdy` is the old framing, `transport` hides which kind of connection it runs on. `dataplane`
-//! takes the same way to a node to ask what its netd did.
+//! `spdy` is the old framing, `transport` hides which kind of connection it runs on. `dataplane`,
+//! `dns` and `load_balancer` take the same way to a node to ask what its netd did, its name server,
+//! and its announcer.
 
 pub(crate) mod dataplane;
+pub(crate) mod dns;
 pub(crate) mod exec;
 pub(crate) mod forward;
+pub(crate) mod load_balancer;
 pub(crate) mod logs;
 pub(crate) mod spdy;
 pub(crate) mod target;

@@ -9,6 +9,7 @@ use resources::table::{self, Resource, Subresource};
 use crate::review::Review;
 use crate::status::ApiError;
 use crate::stream::dataplane::Question;
+use crate::stream::dns;
 
 /// What is done with a resource, as authorization and messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,10 @@ pub(crate) enum Route {
     Tunnel(String),
     /// What a node tells about its data plane.
     Dataplane { node: String, question: Question },
+    /// What a node's name server tells.
+    Dns { node: String, question: dns::Question },
+    /// What a node knows of a LoadBalancer address.
+    LoadBalancer { node: String },
     /// The list of custom resource definitions, of which this server has none. kubectl asks for it
     /// when it meets a kind that discovery does not know, and would blame the list if it failed.
     NoDefinitions,
@@ -135,6 +140,14 @@ pub(crate) fn route(method: &Method, path: &str, watch: bool) -> Result<Route, A
             if let Some(question) = Question::named(question) =>
         {
             Ok(Route::Dataplane { node: (*node).into(), question })
+        }
+        ["minictl.io", "v1", "nodes", node, "dns", question]
+            if let Some(question) = dns::Question::named(question) =>
+        {
+            Ok(Route::Dns { node: (*node).into(), question })
+        }
+        ["minictl.io", "v1", "nodes", node, "lb", "check"] => {
+            Ok(Route::LoadBalancer { node: (*node).into() })
         }
         ["api", version] => {
             Ok(Route::Resources { group: String::new(), version: (*version).into() })

@@ -66,7 +66,8 @@ pub(crate) async fn ask(
     question: Question,
     query: &Query,
 ) -> Result<Bytes, ApiError> {
-    let mut netd = netd(api, node)?;
+    let channel = to_netd(api, node)?;
+    let mut netd = DataplaneClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
     let answer = async {
         match question {
             Question::Status => netd.status(StatusRequest {}).await.map(json),
@@ -81,17 +82,25 @@ pub(crate) async fn ask(
     };
     match tokio::time::timeout(PATIENCE, answer).await {
         Err(_) => Err(unavailable(format!("the netd of node {node:?} does not answer"))),
-        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => {
-            Err(unavailable(format!("no netd runs beside the agent of node {node:?}")))
-        }
-        Ok(Err(status)) => Err(relayed(&status)),
+        Ok(Err(status)) => Err(refused(node, &status)),
         Ok(Ok(answer)) => answer,
     }
 }
 
-fn netd(api: &Api, node: &str) -> Result<DataplaneClient<Channel>, ApiError> {
+/// Why a node's netd tells nothing.
+pub(super) fn refused(node: &str, status: &tonic::Status) -> ApiError {
+    match status.code() {
+        tonic::Code::Unimplemented => {
+            unavailable(format!("no netd runs beside the agent of node {node:?}"))
+        }
+        _ => relayed(status),
+    }
+}
+
+/// The way to a node's netd.
+pub(super) fn to_netd(api: &Api, node: &str) -> Result<Channel, ApiError> {
     if let Some(channel) = api.tunnels.channel(node) {
-        return Ok(DataplaneClient::new(channel).max_decoding_message_size(LARGEST_ANSWER));
+        return Ok(channel);
     }
     let nodes = table::by_path("", "v1", "nodes").ok_or(ApiError::UnknownPath)?;
     if api.store.snapshot().get(&key::object(nodes, None, node)).is_none() {
@@ -102,11 +111,11 @@ fn netd(api: &Api, node: &str) -> Result<DataplaneClient<Channel>, ApiError> {
     )))
 }
 
-fn unavailable(message: String) -> ApiError {
+pub(super) fn unavailable(message: String) -> ApiError {
     ApiError::Relayed { code: StatusCode::SERVICE_UNAVAILABLE, message }
 }
 
-fn json<T: Serialize>(answer: tonic::Response<T>) -> Result<Bytes, ApiError> {
+pub(super) fn json<T: Serialize>(answer: tonic::Response<T>) -> Result<Bytes, ApiError> {
     let bytes = serde_json::to_vec(&answer.into_inner());
     bytes.map(Bytes::from).map_err(|e| ApiError::Internal(format!("encode the answer: {e}")))
 }

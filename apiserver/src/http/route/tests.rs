@@ -77,6 +77,10 @@ fn what_is_no_object() {
         ("/minictl.io/v1/nodes/n1/tunnel", "Tunnel(\"n1\")"),
         ("/minictl.io/v1/nodes/n1/dataplane/diff", "Dataplane { node: \"n1\", question: Diff }"),
         ("/minictl.io/v1/nodes/n1/dataplane/flush", "404"),
+        ("/minictl.io/v1/nodes/n1/dns/trace", "Dns { node: \"n1\", question: Trace }"),
+        ("/minictl.io/v1/nodes/n1/dns/flush", "404"),
+        ("/minictl.io/v1/nodes/n1/lb/check", "LoadBalancer { node: \"n1\" }"),
+        ("/minictl.io/v1/nodes/n1/lb/announce", "404"),
         ("/", "404"),
     ];
     for (path, expected) in cases {
