@@ -1,9 +1,10 @@
 //! Admission: what a write must find in the cluster, and what it takes along from it.
 //!
 //! Namespaces must exist and stay; Services get addresses and ports, Nodes their pod ranges, as
-//! keys of the same transaction; no pod goes to a new Node before it is ready; no Service touches
-//! the API server's address. Inputs: a snapshot and the object; outputs: the object filled in, and the checks and
-//! writes that belong to it.
+//! keys of the same transaction; Ingresses get the default class; an AddressPool overlaps with
+//! nothing; no pod goes to a new Node before it is ready; no Service touches the API server's address.
+//! Inputs: a snapshot and the object; outputs: the object filled in, and the checks and writes that
+//! belong to it.
 
 mod pool;
 
@@ -145,11 +146,7 @@ fn name_default_class(snapshot: &Snapshot, new: &mut Ingress) -> Result<(), ApiE
     let Some(row) = table::by_path("networking.k8s.io", "v1", "ingressclasses") else {
         return Ok(());
     };
-    let mut classes = Vec::new();
-    for (_, entry) in snapshot.range(&key::all(row)) {
-        let current = Current::read(row, entry)?;
-        classes.extend(current.object.as_any().downcast_ref::<IngressClass>().cloned());
-    }
+    let classes = balancer::objects::<IngressClass>(snapshot, row)?;
     let default = ingress_class::default_of(&classes).map(str::to_owned);
     new.spec.get_or_insert_default().ingress_class_name = default;
     Ok(())
@@ -176,11 +173,7 @@ fn api_server_alone(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
     }
 }
 
-/// What a write to a status may say. The addresses that the allocator gave a Service stay in it.
-/// Of a Service's status a node may say what it could not do; where the Service is reached from
-/// outside is not a node's to say (CVE-2020-8554 by another door). Nor is what comes along with a
-/// status: a Service whose owner is nobody would be collected, and a pod's labels choose whose
-/// backend it is (upstream: `plugin/pkg/admission/noderestriction`).
+/// What a write to a status may say; the addresses that a pool gave a Service stay in it.
 pub(crate) fn status(
     api: &Api,
     snapshot: &Snapshot,
@@ -195,6 +188,10 @@ pub(crate) fn status(
     api_server_alone(api, new)
 }
 
+/// Of a Service's status a node may say what it could not do; where the Service is reached from
+/// outside is not a node's to say (CVE-2020-8554 by another door). Nor is what comes along with a
+/// status: a Service whose owner is nobody would be collected, and a pod's labels choose whose
+/// backend it is (upstream: `plugin/pkg/admission/noderestriction`).
 fn status_by_node(user: &User, new: &dyn Object, old: &dyn Object) -> Result<(), ApiError> {
     let Some(node) = user.node().filter(|_| !user.is_in(MASTERS)) else { return Ok(()) };
     let (now, before) = (new.metadata(), old.metadata());

@@ -581,8 +581,13 @@ impl Cluster {
 async fn services_move_from_the_nodes_to_a_pool_and_wait_for_what_is_taken() {
     let cluster = Cluster::start().await;
     cluster.address_nodes().await;
+    cluster
+        .eventually("the proxies have their ports", async |cluster| {
+            let proxies = cluster.api::<Service>("kube-system").get("minictl-ingress").await;
+            texts(&proxies.unwrap()) == ["10.1.0.1", "10.1.0.2"]
+        })
+        .await;
     cluster.create::<Service>("default", balanced("a", 80)).await;
-    // That port of the nodes is the proxies'.
     cluster.balances("a", &[], "PortConflict").await;
     cluster.change_service("a", json!({ "spec": { "ports": [{ "port": 8080 }] } })).await;
     cluster.balances("a", &["10.1.0.1", "10.1.0.2"], "NodeAddresses").await;

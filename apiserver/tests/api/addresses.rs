@@ -44,7 +44,7 @@ async fn names(cluster: &Cluster, path: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn an_address_of_a_service_is_an_object_as_long_as_the_service_has_it() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::bare().await;
     assert_eq!(names(&cluster, ADDRESSES).await, ["10.96.0.1"], "that of the API server");
     let both = json!({ "ipFamilyPolicy": "RequireDualStack" });
     let (code, made) = cluster.post(SERVICES, service("a", both)).await;
@@ -251,7 +251,7 @@ async fn a_second_family_may_be_added_at_a_later_start() {
 
 #[tokio::test]
 async fn whatever_happens_at_once_services_and_addresses_agree() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::bare().await;
     // Few addresses, so that the Services are in each other's way.
     let small = range("small", json!(["172.30.0.0/28", "fd00:30::/124"]));
     assert_eq!(cluster.post(RANGES, small).await.0, 201);

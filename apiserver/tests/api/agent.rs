@@ -13,6 +13,8 @@ use proto::dataplane::dataplane_server::{Dataplane, DataplaneServer};
 use proto::dataplane::{
     DiffReply, DiffRequest, DumpReply, DumpRequest, Frontend, Origin, StatusReply, StatusRequest,
 };
+use proto::lb::load_balancer_server::{LoadBalancer, LoadBalancerServer};
+use proto::lb::{CheckReply, CheckRequest};
 use proto::v1::client_frame::Frame as Input;
 use proto::v1::forward_frame::Frame as Forward;
 use proto::v1::node_server::{Node, NodeServer};
@@ -116,6 +118,18 @@ impl Dataplane for MadeUp {
     }
 }
 
+#[tonic::async_trait]
+impl LoadBalancer for MadeUp {
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckReply>, Status> {
+        let CheckRequest { address } = request.into_inner();
+        if address == "nonsense" {
+            return Err(Status::invalid_argument("\"nonsense\" is no address"));
+        }
+        let probe_error = "eth0 is down".to_owned();
+        Ok(Response::new(CheckReply { address, probe_error, ..CheckReply::default() }))
+    }
+}
+
 fn forwarded(bytes: Vec<u8>) -> ForwardFrame {
     ForwardFrame { frame: Some(Forward::Data(bytes)) }
 }
@@ -193,7 +207,10 @@ pub(crate) async fn connect(cluster: &Cluster, node: &str) {
     let user = format!("system:node:{node}");
     let upgraded = switched(cluster, &user, &["system:nodes"], request).await;
     let mut services = tonic::service::Routes::builder();
-    services.add_service(NodeServer::new(MadeUp)).add_service(DataplaneServer::new(MadeUp));
+    services
+        .add_service(NodeServer::new(MadeUp))
+        .add_service(LoadBalancerServer::new(MadeUp))
+        .add_service(DataplaneServer::new(MadeUp));
     let service = services.routes().into_axum_router();
     tokio::spawn(
         hyper::server::conn::http2::Builder::new(TokioExecutor::new())

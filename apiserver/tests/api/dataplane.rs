@@ -28,6 +28,21 @@ async fn a_connected_node_answers_in_json() {
 }
 
 #[tokio::test]
+async fn a_node_tells_what_it_knows_of_a_load_balancer_address() {
+    let cluster = Cluster::start().await;
+    agent::connect(&cluster, "n1").await;
+    let path = |address: &str| format!("{}?address={address}", proto::load_balancer_path("n1"));
+    let (code, reply) = cluster.get(&path("fd00::200")).await;
+    assert_eq!((code, &reply["address"]), (200, &json!("fd00::200")));
+    assert_eq!(reply["probeError"], "eth0 is down");
+    let (code, refused) = cluster.get(&path("nonsense")).await;
+    assert_eq!((code, &refused["message"]), (400, &json!("\"nonsense\" is no address")));
+    let client = cluster.client_as("system:node:n1", &["system:nodes"]).await;
+    assert_eq!(ask(&client, "GET", &path("fd00::200"), "", "").await.0, 403);
+    cluster.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_that_cannot_be_asked_is_named() {
     let cluster = Cluster::start().await;
     let (code, refused) = cluster.get(&path("status")).await;

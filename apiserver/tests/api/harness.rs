@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::{Config, Server, User};
+use apiserver::{Config, Features, Server, User};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes a tenth of this, unless it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+const SERVICES: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/112"];
+const ADVERTISED: &str = "192.168.56.70:6443";
 
 pub(crate) struct Cluster {
     pub(crate) dir: Arc<tempfile::TempDir>,
@@ -28,9 +31,15 @@ impl Cluster {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap())).await
     }
 
+    /// A server without Services of its own but that of the API server.
+    pub(crate) async fn bare() -> Self {
+        let features = Features { dns: false, ingress: false, ..Features::default() };
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_as(dir, &SERVICES, ADVERTISED, features).await
+    }
+
     pub(crate) async fn start_in(dir: Arc<tempfile::TempDir>) -> Self {
-        let services = ["10.96.0.0/12", "fd00:10:96::/112"];
-        Self::start_with(dir, &services, "192.168.56.70:6443").await
+        Self::start_with(dir, &SERVICES, ADVERTISED).await
     }
 
     /// A server of these ranges of Services that tells pods this address.
@@ -38,6 +47,15 @@ impl Cluster {
         dir: Arc<tempfile::TempDir>,
         services: &[&str],
         advertise: &str,
+    ) -> Self {
+        Self::start_as(dir, services, advertise, Features::default()).await
+    }
+
+    async fn start_as(
+        dir: Arc<tempfile::TempDir>,
+        services: &[&str],
+        advertise: &str,
+        features: Features,
     ) -> Self {
         // A second call in the same process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -54,7 +72,7 @@ impl Cluster {
             node_cidr_prefix: 24,
             node_cidr_prefix_v6: 64,
             node_ports: 30000..=32767,
-            features: apiserver::Features::default(),
+            features,
         })
         .await
         .unwrap();

@@ -387,3 +387,79 @@ async fn forwarded_address(stdout: &mut tokio::process::ChildStdout, kubectl: &P
     };
     tokio::time::timeout(PATIENCE, read).await.expect("kubectl says where it listens")
 }
+
+const POOL: &str = "
+apiVersion: minictl.io/v1
+kind: AddressPool
+metadata:
+  name: default
+spec:
+  addresses:
+  - 192.168.56.200-192.168.56.249
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pools_and_load_balancers() {
+    for_each("pools_and_load_balancers", async |sh| {
+        let apply = ["apply", "-f", "-"];
+        assert_eq!(sh.ok(&apply, POOL).await, "addresspool.minictl.io/default created\n");
+        assert_eq!(sh.ok(&apply, POOL).await, "addresspool.minictl.io/default unchanged\n");
+        let table = sh.ok(&["get", "pools"], "").await;
+        let head = "NAME      ADDRESSES                       ASSIGNED   AVAILABLE   AGE\n";
+        assert!(table.starts_with(head), "{table}");
+        assert!(table.contains("192.168.56.200-192.168.56.249   0          50"), "{table}");
+        sh.ok(&["create", "service", "loadbalancer", "web", "--tcp=80:80"], "").await;
+        let row = sh.ok(&["get", "svc", "web", "--no-headers"], "").await;
+        assert!(row.contains("192.168.56.200"), "{row}");
+        let described = sh.ok(&["describe", "svc", "web"], "").await;
+        assert!(described.contains("192.168.56.200 (VIP)"), "{described}");
+        let twice = POOL.replace("name: default", "name: second");
+        let err = sh.fails(&apply, &twice).await;
+        assert!(err.contains(r#"of the AddressPool "default""#), "{err}");
+        let typo = POOL.replace("addresses:", "adresses:");
+        let err = sh.fails(&apply, &typo).await;
+        assert!(err.contains(r#"unknown field "spec.adresses""#), "{err}");
+        assert!(sh.ok(&["get", "addresspool", "default"], "").await.contains("default"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ingresses() {
+    for_each("ingresses", async |sh| {
+        let classes = sh.ok(&["get", "ingressclass"], "").await;
+        assert!(
+            classes.starts_with("NAME      CONTROLLER           PARAMETERS   AGE\n"),
+            "{classes}"
+        );
+        assert!(classes.contains("minictl   minictl.io/ingress   <none>"), "{classes}");
+        let rule = "--rule=a.example.com/shop*=web:80,tls=cert";
+        let made = sh.ok(&["create", "ingress", "shop", rule], "").await;
+        assert_eq!(made, "ingress.networking.k8s.io/shop created\n");
+        let table = sh.ok(&["get", "ing"], "").await;
+        assert!(
+            table.starts_with("NAME   CLASS     HOSTS           ADDRESS   PORTS     AGE\n"),
+            "{table}"
+        );
+        assert!(table.contains("shop   minictl   a.example.com             80, 443"), "{table}");
+        let described = sh.ok(&["describe", "ingress", "shop"], "").await;
+        assert!(described.contains("cert terminates a.example.com"), "{described}");
+        assert!(
+            described.contains("/shop   web:80 (<error: services \"web\" not found>)"),
+            "{described}"
+        );
+        let bad = "--rule=10.0.0.1/=web:80";
+        let err = sh.fails(&["create", "ingress", "bad", bad], "").await;
+        assert!(err.contains("must be a DNS name, not an IP address"), "{err}");
+        let old = ["create", "ingress", "old", "--rule=b.example.com/=web:80"];
+        let (code, _, warned) = sh
+            .run(&[&old[..], &["--annotation=kubernetes.io/ingress.class=nginx"]].concat(), "")
+            .await;
+        assert_eq!(code, 0, "{warned}");
+        assert!(warned.contains("please use 'spec.ingressClassName' instead"), "{warned}");
+        let class =
+            sh.ok(&["get", "ing", "old", "-o", "jsonpath={.spec.ingressClassName}"], "").await;
+        assert_eq!(class, "", "the annotation names it");
+    })
+    .await;
+}

@@ -90,19 +90,19 @@ async fn every_field_is_kept_as_it_was_sent() {
 #[tokio::test]
 async fn a_taken_address_is_refused_until_it_is_given_back() {
     let cluster = Cluster::start().await;
-    let asked = json!({ "clusterIP": "10.96.0.10" });
+    let asked = json!({ "clusterIP": "10.96.0.11" });
     let (code, made) = cluster.post(SERVICES, service("a", asked.clone())).await;
     assert_eq!(code, 201, "{made}");
     let (code, refused) = cluster.post(SERVICES, service("b", asked.clone())).await;
     assert_eq!(code, 422);
     assert_eq!(
         message(&refused),
-        "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to \
-         allocate IP 10.96.0.10: provided IP is already allocated (IP 10.96.0.10 is held by the \
+        "Service \"b\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.11\"]: failed to \
+         allocate IP 10.96.0.11: provided IP is already allocated (IP 10.96.0.11 is held by the \
          Service default/a)"
     );
     let causes = refused["details"]["causes"].to_string();
-    assert!(causes.contains("IP 10.96.0.10 is held by the Service default/a"), "{causes}");
+    assert!(causes.contains("IP 10.96.0.11 is held by the Service default/a"), "{causes}");
     cluster.delete(&format!("{SERVICES}/a"), json!({})).await;
     let (code, again) = cluster.post(SERVICES, service("b", asked)).await;
     assert_eq!(code, 201, "{again}");

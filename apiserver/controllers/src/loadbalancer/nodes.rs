@@ -2,8 +2,8 @@
 //! own addresses, as with k3s' servicelb.
 //!
 //! Pure. Inputs: services, nodes, endpoints, pods. Output: the Services whose status is to change.
-//! Invariant: a port of the nodes has one owner, the oldest Service that asks for it; whoever comes
-//! later is told whose it is, and is not served.
+//! Invariant: a port of the nodes has one owner: who has it keeps it, else the oldest Service that
+//! asks for it gets it. All others are told whose it is, and are not served.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -94,7 +94,9 @@ pub(super) fn plan(cluster: &Cluster, now: Timestamp) -> Vec<Service> {
         .iter()
         .filter(|service| balancer::is_ours(service) && !balancer::is_from_pool(service))
         .collect();
-    services.sort_by_key(|service| (meta::created(&***service), name(service)));
+    services.sort_by_key(|service| {
+        (!has_its_ports(service), meta::created(&***service), name(service))
+    });
     let mut ports = Ports::of(cluster);
     let mut changed = Vec::new();
     for service in services {
@@ -104,6 +106,10 @@ pub(super) fn plan(cluster: &Cluster, now: Timestamp) -> Vec<Service> {
         }
     }
     changed
+}
+
+fn has_its_ports(service: &Service) -> bool {
+    balancer::condition(service).is_some_and(|c| c.reason == balancer::NODE_ADDRESSES)
 }
 
 fn settled(service: &Service, cluster: &Cluster, ports: &mut Ports, now: Timestamp) -> Service {

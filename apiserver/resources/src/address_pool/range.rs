@@ -140,7 +140,14 @@ impl FromStr for AddressRange {
 
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
+        // The shorter form, where there is one.
+        let bits = self.size().ilog2();
+        let longest = if self.first.is_ipv4() { 32 } else { 128 };
+        let net = u8::try_from(longest - bits).ok().and_then(|l| IpNet::new(self.first, l).ok());
+        match net {
+            Some(net) if self.first != self.last && Self::from(net) == *self => write!(f, "{net}"),
+            _ => write!(f, "{}-{}", self.first, self.last),
+        }
     }
 }
 
@@ -162,7 +169,14 @@ mod tests {
         assert_eq!(range("fd00::/120").size(), 256);
         assert_eq!(range("::/0").size(), u128::MAX);
         assert_eq!(range("10.0.0.0/30"), range("10.0.0.0-10.0.0.3"));
-        assert_eq!(range("fd00::1 - fd00::2").to_string(), "fd00::1-fd00::2");
+        for (text, usual) in [
+            ("fd00::1 - fd00::2", "fd00::1-fd00::2"),
+            ("10.0.0.0-10.0.0.255", "10.0.0.0/24"),
+            ("10.0.0.4-10.0.0.11", "10.0.0.4-10.0.0.11"),
+            ("10.0.0.7-10.0.0.7", "10.0.0.7-10.0.0.7"),
+        ] {
+            assert_eq!(range(text).to_string(), usual, "{text}");
+        }
     }
 
     #[test]

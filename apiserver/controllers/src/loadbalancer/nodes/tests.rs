@@ -110,6 +110,14 @@ fn the_oldest_has_a_port_and_the_later_ones_are_told() {
 }
 
 #[test]
+fn who_has_a_port_keeps_it_though_an_older_one_comes_to_want_it() {
+    let now = "2026-01-02T00:00:00Z".parse().expect("a time");
+    let young = plan(&cluster(&[service("young", 9, json!({}))]), now).remove(0);
+    let all = cluster(&[service("old", 1, json!({})), Arc::new(young)]);
+    assert_eq!(planned(&all), ["old PortConflict: "]);
+}
+
+#[test]
 fn ports_of_nodes_and_pods_are_taken_before() {
     let node_port = json!({ "type": "NodePort", "ports": [{ "port": 1, "nodePort": 30080, "protocol": "TCP" }] });
     let clash = json!({ "ports": [{ "port": 30080, "protocol": "TCP" }] });
