@@ -147,6 +147,7 @@ async fn measured(
             let mut page = metrics.render(&status, resident_memory());
             page.extend(ingress.get().map(ingress::Counters::render));
             page.extend(control.dns.get().map(dns::Dns::metrics));
+            page.extend(control.announcer.view().await.map(|view| view.metrics()));
             text(StatusCode::OK, &page)
         }
         // As kube-proxy answers on this port.

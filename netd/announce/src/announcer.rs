@@ -103,6 +103,8 @@ pub struct Announcer {
     off_link: BTreeSet<IpAddr>,
     awake: Moment,
     drowsy: Drowsy,
+    taken: u64,
+    conflicts: u64,
 }
 
 /// How often the node was not awake, of late.
@@ -130,6 +132,8 @@ impl Announcer {
             off_link: BTreeSet::new(),
             awake: Moment::ZERO,
             drowsy: Drowsy::default(),
+            taken: 0,
+            conflicts: 0,
         }
     }
 
@@ -177,6 +181,7 @@ impl Announcer {
         if let Some(Rival { address, mac }) = rival {
             let link = segment.lan.name.clone();
             let services = self.services(address);
+            self.conflicts += 1;
             actions.push(Action::Tell(Told::Conflict { address, services, link, mac }));
         }
         self.act(now, &mut actions);
@@ -217,7 +222,12 @@ impl Announcer {
             self.lans.iter().map(|lan| LinkView { lan: lan.clone(), peers: peers(lan.index) });
         let addresses =
             self.wanted.iter().map(|(address, wanted)| (*address, self.look(*address, wanted)));
-        View { links: links.collect(), addresses: addresses.collect() }
+        View {
+            links: links.collect(),
+            addresses: addresses.collect(),
+            taken: self.taken,
+            conflicts: self.conflicts,
+        }
     }
 
     fn look(&self, address: IpAddr, wanted: &Wanted) -> AddressView {
@@ -363,6 +373,8 @@ impl Announcer {
             }
             self.open.insert(index, segment);
         }
+        let taken = told.iter().filter(|told| matches!(told, Told::Announces { .. })).count();
+        self.taken += taken as u64;
         self.act(now, actions);
         actions.extend(told.into_iter().map(Action::Tell));
     }

@@ -1,6 +1,7 @@
 //! How things stand, for those who ask: `minictl lb check`, metrics, tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use netmodel::snapshot::ServiceName;
@@ -17,6 +18,10 @@ pub struct View {
     pub links: Vec<LinkView>,
     /// All LoadBalancer addresses.
     pub addresses: BTreeMap<IpAddr, AddressView>,
+    /// How often this node has taken an address, since it started.
+    pub taken: u64,
+    /// How often a stranger's claim was told of.
+    pub conflicts: u64,
 }
 
 /// A link, and who is heard on it.
@@ -58,9 +63,63 @@ pub enum Standing {
 }
 
 impl View {
+    /// The same in Prometheus' text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut page = String::new();
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            writeln!(page, "{line}").expect("a String takes everything");
+        };
+        line(format_args!(
+            "# HELP minictl_announced LoadBalancer addresses: does this node announce it"
+        ));
+        line(format_args!("# TYPE minictl_announced gauge"));
+        for (address, view) in &self.addresses {
+            let announces = u8::from(view.standing == Standing::Announces);
+            line(format_args!("minictl_announced{{address=\"{address}\"}} {announces}"));
+        }
+        for (name, help, number) in [
+            ("takeovers", "LoadBalancer addresses that this node took over", self.taken),
+            ("conflicts", "Claims of strangers to LoadBalancer addresses", self.conflicts),
+        ] {
+            line(format_args!("# HELP minictl_announce_{name}_total {help}"));
+            line(format_args!("# TYPE minictl_announce_{name}_total counter"));
+            line(format_args!("minictl_announce_{name}_total {number}"));
+        }
+        page
+    }
+
     /// The addresses that this node announces.
     pub fn announced(&self) -> impl Iterator<Item = IpAddr> {
         let announces = |view: &AddressView| view.standing == Standing::Announces;
         self.addresses.iter().filter(move |(_, v)| announces(v)).map(|(address, _)| *address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_a_line_of_metrics() {
+        let address = |standing| AddressView {
+            services: BTreeSet::new(),
+            link: None,
+            standing,
+            candidates: BTreeMap::new(),
+        };
+        let addresses = BTreeMap::from([
+            (IpAddr::from([192, 168, 56, 200]), address(Standing::Announces)),
+            (IpAddr::from([192, 168, 56, 201]), address(Standing::Listens)),
+        ]);
+        let page = View { addresses, taken: 3, ..View::default() }.metrics();
+        for line in [
+            "minictl_announced{address=\"192.168.56.200\"} 1",
+            "minictl_announced{address=\"192.168.56.201\"} 0",
+            "minictl_announce_takeovers_total 3",
+            "minictl_announce_conflicts_total 0",
+        ] {
+            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
+        }
     }
 }

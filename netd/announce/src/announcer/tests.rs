@@ -495,7 +495,7 @@ fn what_is_sent_is_of_a_kind_that_sockets_are_opened_for() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(10))]
 
     /// Whatever happened before: once all nodes are awake and hear each other, one serves, and it is
     /// the one whom clients were told of last.
