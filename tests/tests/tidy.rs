@@ -150,6 +150,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("apiserver/wire", &["axum", "tokio", "store", "kube"]),
     ("apiserver", &["agent", "netd", "kube", "lab"]),
     ("agent", &["apiserver", "netd", "lab"]),
+    ("netd/ingress", &["apiserver", "agent", "netd", "kube", "lab"]),
     ("netd/dns", &["apiserver", "agent", "netd", "kube", "k8s-openapi", "lab"]),
     ("netd/model", &["tokio", "kube", "rtnetlink", "netlink-sys", "nix", "libc"]),
     ("netd", &["apiserver", "agent", "lab"]),

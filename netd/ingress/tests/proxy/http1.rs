@@ -304,3 +304,77 @@ async fn plain_http_is_sent_on_to_https_only_where_it_is_wished() {
     assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT);
     assert_eq!(answer.headers()["location"], "https://safe.test/a?b=c");
 }
+
+/// The short way and hyper's are two ways for the same thing: a backend must not see a difference.
+#[tokio::test]
+async fn both_ways_of_a_request_look_the_same_to_a_backend() {
+    let web = Server::telling("web").await;
+    let rig = Rig::start(Rules::default().lead("a.test", "/", "web", &[web.address]));
+    let lines = "Host: a.test:8080\r\nUser-Agent: test\r\nAccept: text/html\r\nCookie: a=1\r\n\
+                 X-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\n\
+                 Keep-Alive: 5\r\nProxy-Authorization: x\r\nProxy-Connection: keep-alive\r\n\
+                 X-Own: one\r\nX-Own: two\r\n";
+    let seen = async |connection: &str| {
+        let head = format!("GET /a?b=c HTTP/1.1\r\n{lines}Connection: {connection}\r\n\r\n");
+        let answer = raw(rig.plain, head.as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut head: Vec<String> = head.lines().map(str::to_lowercase).collect();
+        let mut body: Vec<String> = body.lines().map(str::to_owned).collect();
+        // The order of headers means nothing, and clocks go on.
+        head.retain(|line| !line.starts_with("date:"));
+        head.sort_unstable();
+        body.sort_unstable();
+        (head, body)
+    };
+    // A header that belongs to this hop is something to think about.
+    let (short, long) = (seen("keep-alive").await, seen("keep-alive, x-unused").await);
+    assert_eq!(short, long);
+    assert!(short.1.iter().any(|line| line == "x-forwarded-for: 127.0.0.1"), "{short:?}");
+}
+
+#[tokio::test]
+async fn a_connection_may_go_both_ways_in_turn() {
+    let web = Server::telling("web").await;
+    let rig = Rig::start(Rules::default().lead("", "/", "web", &[web.address]));
+    let head = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n{more}\r\n");
+    let body = "POST /3 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nxyz";
+    let all = [
+        head("/1", ""),
+        head("/2", ""),
+        body.to_owned(),
+        head("/4", ""),
+        head("/5", "Connection: close\r\n"),
+    ];
+    let answers = raw(rig.plain, all.concat().as_bytes()).await;
+    let is_told = |line: &&str| line.starts_with("GET /") || line.starts_with("POST /");
+    let asked: Vec<_> = answers.lines().filter(is_told).collect();
+    assert_eq!(asked, ["GET /1", "GET /2", "POST /3", "GET /4", "GET /5"]);
+}
+
+/// Chunks, lengths and ends of connections, large and small, by the short way.
+#[tokio::test]
+async fn bodies_of_all_kinds_arrive_whole() {
+    let server = Server::start(|request: Request<hyper::body::Incoming>| async move {
+        let count: usize = request.uri().path()[2..].parse().unwrap();
+        let bytes = Bytes::from(vec![b'x'; count]);
+        let parts: Vec<_> = bytes
+            .chunks(30_000)
+            .map(|p| Ok::<_, std::io::Error>(Frame::data(bytes.slice_ref(p))))
+            .collect();
+        if request.uri().path().starts_with("/c") {
+            http::Response::new(BodyExt::boxed(StreamBody::new(futures::stream::iter(parts))))
+        } else {
+            http::Response::new(Full::new(bytes).map_err(|never| match never {}).boxed())
+        }
+    })
+    .await;
+    let rig = Rig::start(Rules::default().lead("", "/", "web", &[server.address]));
+    for kind in ["c", "l"] {
+        for count in [0, 1, 100, 16_384, 70_000, 3_000_000] {
+            let answer = get(rig.plain, "a", &format!("/{kind}{count}")).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(answer.body().len(), count, "{kind}");
+        }
+    }
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+}
