@@ -202,6 +202,7 @@ impl Executor {
             Changes::Network if unchanged && self.addresses_are_whole() => {
                 self.sync_settings(&layout, &mut report);
                 self.bind_locals(snapshot, &layout, &mut report);
+                self.sync_hand_over(snapshot, &mut report);
                 self.sync_routes(snapshot, &mut report);
                 Lost::default()
             }

@@ -16,6 +16,7 @@
 //! Not handed over: fragments, because only the first has ports, and what comes from nodes and pods,
 //! which are served where they are. Deliberately not here: who announces an address.
 
+pub mod inspect;
 pub mod render;
 pub mod spread;
 pub mod state;
@@ -25,6 +26,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 pub use spread::{SLOTS, Spread};
 pub use state::{Elements, Key, Op, State, Value, apply, desired, desired_of_touched, diff};
 
@@ -81,22 +83,25 @@ pub struct Layout {
     /// This node.
     pub me: NodeId,
     /// Ranges of all pods.
-    pub cluster_cidrs: Vec<ipnet::IpNet>,
-    /// Addresses of the other nodes.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Addresses of the other nodes that the link leads to without a router in between: what is
+    /// handed over must not be routed.
     pub peers: BTreeMap<(Family, NodeId), IpAddr>,
     /// All addresses of all nodes.
     pub nodes: Vec<IpAddr>,
 }
 
 impl Layout {
-    /// The layout of this node in a snapshot.
+    /// The layout of this node in a snapshot; `on_link` are the link's own networks.
     #[must_use]
-    pub fn of(snapshot: &Snapshot, link: &str) -> Self {
+    pub fn of(snapshot: &Snapshot, link: &str, on_link: &[IpNet]) -> Self {
+        let is_near = |addr: &IpAddr| on_link.iter().any(|net| net.contains(addr));
         let settings = &snapshot.settings;
         let mut peers = BTreeMap::new();
         for (name, node) in &snapshot.nodes {
             for family in Family::ALL {
-                let address = node.addresses.iter().find(|addr| Family::of(**addr) == family);
+                let mut addresses = node.addresses.iter().filter(|addr| is_near(addr));
+                let address = addresses.find(|addr| Family::of(**addr) == family);
                 if let (Some(address), true) = (address, *name != settings.node_name) {
                     peers.entry((family, NodeId::of(name))).or_insert(*address);
                 }

@@ -15,12 +15,16 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::address::{Backend, Family, Frontend, Protocol};
-use crate::handover::spread::{Spread, Weights, slots};
+use crate::handover::Spread;
 use crate::ipvs::SCHEDULERS;
 use crate::problem::{Cause, Problem, Purpose, Severity, Sort};
 use crate::snapshot::{
     ByNode, Endpoint, EndpointSlice, Service, ServiceName, ServicePort, Snapshot,
 };
+
+mod spreading;
+
+use spreading::Spreading;
 
 /// Why a frontend exists. The order is that of rank: of two Services that claim one frontend, the
 /// one to which the API gave it wins over one that somebody wrote it into.
@@ -180,19 +184,16 @@ pub(crate) fn claims(rules: Rules<'_>, name: &ServiceName) -> Claims {
             }
             let endpoints = match service.by_node {
                 Some(by_node) => Endpoints::replaced(by_node),
-                None => Endpoints::of(rules, name, port, family, &mut problems),
+                None => Endpoints::of(rules, (name, service), port, family, &mut problems),
             };
-            let spread = spread(service, &endpoints);
             for (addr, kind, number) in frontends(rules.snapshot, service, &external, port, family)
             {
                 let frontend = Frontend { addr, protocol: port.protocol, port: number };
-                // Another node's own address is that node's business.
-                let spread = spread
-                    .clone()
-                    .filter(|_| kind == Kind::LoadBalancer && !rules.is_of_node(addr));
-                out.frontends
-                    .entry(frontend)
-                    .or_insert_with(|| virtual_service(&owner, service, kind, spread, &endpoints));
+                // A node's own address is that node's business.
+                let is_spread = kind == Kind::LoadBalancer && !rules.is_of_node(addr);
+                out.frontends.entry(frontend).or_insert_with(|| {
+                    virtual_service(&owner, service, kind, is_spread, &endpoints)
+                });
             }
         }
     }
@@ -295,7 +296,7 @@ fn virtual_service(
     owner: &Owner,
     service: &Service,
     kind: Kind,
-    spread: Option<Arc<Spread>>,
+    is_spread: bool,
     endpoints: &Endpoints,
 ) -> VirtualService {
     let external = kind != Kind::ClusterIp;
@@ -304,15 +305,14 @@ fn virtual_service(
         false => &endpoints.cluster,
     };
     // Whose client is spread to this node gets one of its own pods; who comes by another way, too.
-    let is_spread = spread.as_ref().is_some_and(|spread| !spread.nodes.is_empty());
-    let keeps = is_spread && !endpoints.local.backends().is_empty();
+    let keeps = is_spread && endpoints.spreading.comes_here;
     VirtualService {
         owner: owner.clone(),
         kind,
         outside: ((external && service.external_local) || keeps)
             .then(|| endpoints.local.clone())
             .filter(|outside| outside != pool),
-        spread,
+        spread: endpoints.spreading.table.clone().filter(|_| is_spread),
         local: endpoints.on_this_node.clone(),
         pool: pool.clone(),
         affinity_seconds: service.affinity_seconds,
@@ -330,20 +330,24 @@ struct Endpoints {
     /// For those whom a policy of Local holds.
     local: Pool,
     on_this_node: Arc<[IpAddr]>,
-    /// How many each node has, where clients are to be spread; none when not all are on nodes.
-    weights: Option<Weights>,
+    spreading: Spreading,
 }
 
 impl Endpoints {
     /// What takes the place of endpoints where each node answers for itself.
     fn replaced(by_node: ByNode) -> Self {
         let pool = Pool::Node(by_node);
-        Self { cluster: pool.clone(), local: pool, on_this_node: [].into(), weights: None }
+        Self {
+            cluster: pool.clone(),
+            local: pool,
+            on_this_node: [].into(),
+            spreading: Spreading::default(),
+        }
     }
 
     fn of(
         rules: Rules<'_>,
-        name: &ServiceName,
+        (name, service): (&ServiceName, &Service),
         port: &ServicePort,
         family: Family,
         problems: &mut BTreeSet<Problem>,
@@ -381,44 +385,14 @@ impl Endpoints {
             _ => terminating(&here),
         };
         let on_this_node: BTreeSet<IpAddr> = here.iter().map(|(_, b)| b.addr).collect();
-        let is_spread = |s: &Arc<Service>| !s.load_balancer_ips.is_empty() && !s.external_local;
-        let counts = snapshot.services.get(name).is_some_and(is_spread);
-        let weights = if counts { weights(snapshot, family, &all) } else { None };
         let nobody_here = if cluster.is_empty() { Pool::Refuse } else { Pool::Drop };
         Self {
             on_this_node: on_this_node.into_iter().collect(),
             cluster: pool(cluster, Pool::Refuse),
             local: pool(local, nobody_here),
-            weights,
+            spreading: Spreading::of(snapshot, service, family, &all),
         }
     }
-}
-
-/// How the clients of a Service's load balancer are spread. With a policy of Local, and where not
-/// all endpoints are on nodes, nobody new is; what was chosen before still holds.
-fn spread(service: &Service, endpoints: &Endpoints) -> Option<Arc<Spread>> {
-    if service.load_balancer_ips.is_empty() || service.by_node.is_some() {
-        return None;
-    }
-    let nodes = endpoints.weights.as_ref().map(slots).unwrap_or_default();
-    Some(Arc::new(Spread { nodes, by_client: service.affinity_seconds.is_some() }))
-}
-
-/// How many endpoints each node has of those that take connections, whatever is preferred where:
-/// all nodes must count alike.
-fn weights(snapshot: &Snapshot, family: Family, all: &[(&Endpoint, Backend)]) -> Option<Weights> {
-    let mut serving: Vec<&(&Endpoint, Backend)> = all.iter().filter(|(e, _)| e.ready).collect();
-    if serving.is_empty() {
-        serving = all.iter().filter(|(e, _)| e.serving && e.terminating).collect();
-    }
-    let mut weights = Weights::new();
-    for (endpoint, _) in serving {
-        let name = endpoint.node.as_ref()?;
-        let node = snapshot.nodes.get(name)?;
-        node.addresses.iter().find(|addr| Family::of(**addr) == family)?;
-        *weights.entry(name.clone()).or_default() += 1;
-    }
-    Some(weights)
 }
 
 /// What makes an endpoint no place for this Service's packets. Kubernetes' API refuses all but the

@@ -1,6 +1,7 @@
 //! Kubernetes' objects as people write them.
 
 use netmodel::address::{Family, Protocol};
+use netmodel::snapshot::ByNode;
 use serde_json::{Value, from_value, json};
 
 fn service(spec: Value) -> Option<netmodel::snapshot::Service> {
@@ -54,6 +55,27 @@ fn services_without_a_virtual_address_are_nothing_to_the_kernel() {
     assert_eq!(service(json!({"clusterIP": "None", "clusterIPs": ["None"]})), None);
     assert_eq!(service(json!({"type": "ExternalName", "externalName": "example.org"})), None);
     assert_eq!(service(json!({"ports": [{"port": 80}]})), None, "not allocated yet");
+}
+
+#[test]
+fn a_service_of_another_proxy_is_left_to_it_and_one_that_nodes_answer_is_ours() {
+    let by_node = |namespace: &str, name: &str, proxy: &str| {
+        let object = json!({
+            "metadata": {
+                "name": name, "namespace": namespace,
+                "labels": {"service.kubernetes.io/service-proxy-name": proxy},
+            },
+            "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"]},
+        });
+        super::service(&from_value(object).unwrap()).0.map(|service| service.by_node)
+    };
+    let own = "minictl-node-local";
+    let untracked = |untracked| Some(Some(ByNode { untracked }));
+    assert_eq!(by_node("kube-system", "kube-dns", own), untracked(true), "the cluster's DNS");
+    assert_eq!(by_node("kube-system", "minictl-ingress", own), untracked(false));
+    assert_eq!(by_node("default", "kube-dns", own), untracked(false), "somebody else's");
+    assert_eq!(by_node("kube-system", "kube-dns", "cilium"), None);
+    assert_eq!(service(json!({"clusterIP": "10.96.0.9"})).unwrap().by_node, None);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The table that hands packets over to other nodes, kept equal to the plane.
 
-use netmodel::dataplane::Touched;
-use netmodel::handover::{self, Elements, Key, Layout, Op, State, apply, desired_of_touched, diff};
+use netmodel::dataplane::{Dataplane, Touched};
+use netmodel::handover::inspect::{self, element};
+use netmodel::handover::{self, Elements, Layout, Op, State, apply, desired_of_touched, diff};
+use netmodel::inspect::{Difference, Row};
 use netmodel::repair::{Object, Repair};
 use netmodel::snapshot::Snapshot;
 
 use super::{Executor, Report};
+use crate::kernel::route::Network;
 use crate::kernel::{self, OpError};
 
 impl Executor {
@@ -13,7 +16,7 @@ impl Executor {
     /// over, and a link to do it by.
     pub(super) fn sync_hand_over(&mut self, snapshot: &Snapshot, report: &mut Report) {
         let left = self.hand_over.take();
-        let desired = self.wanted_hand_over(snapshot);
+        let desired = wanted(&mut self.network, snapshot, &self.plane);
         let done = desired.and_then(|desired| self.write_hand_over(desired, left, report));
         report.failures.extend(done.err());
     }
@@ -49,14 +52,25 @@ impl Executor {
         }
     }
 
-    fn wanted_hand_over(&mut self, snapshot: &Snapshot) -> Result<Option<State>, OpError> {
-        if !self.plane.iter().any(|(_, service)| service.spread.is_some()) {
-            return Ok(None);
+    /// Adds to `rows` how clients are handed over, and returns what is not as it should be.
+    pub(super) fn inspect_hand_over(
+        &mut self,
+        snapshot: &Snapshot,
+        plane: &Dataplane,
+        rows: &mut [Row],
+    ) -> Result<Vec<Difference>, OpError> {
+        let desired = wanted(&mut self.network, snapshot, plane)?;
+        let netlink = self.table.kernel.connection();
+        let observed = match &desired {
+            Some(desired) => kernel::handover::observe(netlink, &desired.layout)?,
+            None => kernel::handover::exists(netlink)?.then(Elements::default),
+        };
+        let names = inspect::names(snapshot);
+        for row in rows {
+            let line = observed.as_ref().and_then(|all| inspect::line(all, row.frontend, &names));
+            row.objects.extend(line);
         }
-        let own = snapshot.this_node().into_iter().flat_map(|n| n.addresses.iter().copied());
-        let links = self.network.links_with(&own.collect())?;
-        let layout = links.first().map(|link| Layout::of(snapshot, link));
-        Ok(layout.and_then(|layout| handover::desired(layout, &self.plane)))
+        Ok(inspect::differences(observed.as_ref(), desired.as_ref()))
     }
 
     fn write_hand_over(
@@ -98,16 +112,26 @@ impl Executor {
     }
 }
 
+/// The table that a plane needs, where there is a link to hand over by.
+fn wanted(
+    network: &mut Network,
+    snapshot: &Snapshot,
+    plane: &Dataplane,
+) -> Result<Option<State>, OpError> {
+    if !plane.iter().any(|(_, service)| service.spread.is_some()) {
+        return Ok(None);
+    }
+    let own = snapshot.this_node().into_iter().flat_map(|n| n.addresses.iter().copied());
+    let links = network.links_with(&own.collect())?;
+    let Some(link) = links.first() else { return Ok(None) };
+    let layout = Layout::of(snapshot, link, &network.networks_of(link)?);
+    Ok(handover::desired(layout, plane))
+}
+
 fn repair(op: &Op) -> Repair {
     let (key, how) = match op {
         Op::Delete(key, _) => (key, "added or changed"),
         Op::Add(key, _) => (key, "deleted"),
     };
-    let what = match key {
-        Key::Spread(frontend) => frontend.to_string(),
-        Key::Slot(frontend, slot) => format!("{frontend} . {slot}"),
-        Key::Peer(_, node) => node.to_string(),
-        Key::Node(addr) => addr.to_string(),
-    };
-    Repair::new(Object::Element, format!("{what} of netdev minictl was {how}"))
+    Repair::new(Object::Element, format!("{} was {how}", element(key)))
 }

@@ -38,13 +38,17 @@ impl Executor {
             servers: &have,
             connections: &connections,
         };
+        let mut rows = inspect::rows(&plane, &found);
+        let mut differences = inspect::differences(&plane, &found, &table_ops, &server_ops);
+        differences.extend(self.inspect_hand_over(snapshot, &plane, &mut rows)?);
+        differences.extend(self.inspect_locals(snapshot, &layout)?);
         Ok(Inspection {
             engine: self.engine,
             kernel: sysctl::get("kernel.osrelease").unwrap_or_default(),
             settings: self.read_settings()?,
             vip_link: self.read_vip_link()?,
-            rows: inspect::rows(&plane, &found),
-            differences: inspect::differences(&plane, &found, &table_ops, &server_ops),
+            rows,
+            differences,
             foreign,
             problems: self.problems(),
         })

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netmodel::address::Frontend;
+use netmodel::inspect::{Difference, How};
 use netmodel::nft::Layout;
 use netmodel::repair::{Object, Repair};
 use netmodel::service::Pool;
@@ -83,6 +84,24 @@ impl Executor {
             Ok(new) => report.writes += new.len(),
             Err(error) => report.failures.push(error),
         }
+    }
+
+    /// What is not as it should be.
+    pub(super) fn inspect_locals(
+        &mut self,
+        snapshot: &Snapshot,
+        layout: &Layout,
+    ) -> Result<Vec<Difference>, OpError> {
+        let wanted = self.wanted_locals(snapshot, layout)?;
+        let bound = self.network.addresses(LOCAL_LINK)?;
+        let difference = |addr: &IpAddr, how| Difference {
+            what: format!("address {addr} on {LOCAL_LINK}"),
+            how,
+            owner: None,
+        };
+        let missing = wanted.difference(&bound).map(|addr| difference(addr, How::Missing));
+        let extra = bound.difference(&wanted).map(|addr| difference(addr, How::Extra));
+        Ok(missing.chain(extra).collect())
     }
 
     fn wanted_locals(

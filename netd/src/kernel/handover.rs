@@ -19,7 +19,7 @@ use super::netlink::{
 use super::nft::element::{
     comment, comment_bytes, frontend_bytes, octets, read_address, read_frontend,
 };
-use super::nft::rule::flow_memory;
+use super::nft::rule::{flow_memory, quoted_flow};
 use super::nft::{FNV_START, fnv1a, run_nft};
 use super::{OpError, failed};
 
@@ -85,6 +85,7 @@ pub(crate) fn load(netlink: &mut Connection, state: &State) -> Result<(), OpErro
         for memory in Memory::ALL {
             batch.memory(memory, family);
         }
+        batch.recall_error(family);
     }
     let elements: Vec<(&Key, &Value)> = state.elements.0.iter().collect();
     batch.elements(NEW_ELEMENT, &elements);
@@ -182,6 +183,15 @@ impl<'a> Batch<'a> {
             w.string(2, &memory.chain(family));
             let refresh = memory != Memory::Learn;
             w.nest(4, |w| flow_memory(w, family, &flows, refresh, memory.seconds()));
+        });
+    }
+
+    /// The only rule of the chain that finds out whose an error is.
+    fn recall_error(&mut self, family: Family) {
+        self.message(NEW_RULE, CREATE | APPEND, |w| {
+            w.string(1, TABLE);
+            w.string(2, &render::recall_error(family));
+            w.nest(4, |w| quoted_flow(w, family, &Container::Flows.name(family)));
         });
     }
 

@@ -129,6 +129,17 @@ impl Network {
         Ok(answers.iter().filter_map(|m| read_address(m, index)).collect())
     }
 
+    /// The networks that a link is in.
+    pub(crate) fn networks_of(&mut self, link: &str) -> Result<Vec<IpNet>, OpError> {
+        let Ok(index) = link_index(link) else { return Ok(Vec::new()) };
+        let answers = self
+            .netlink
+            .request(GET_ADDRESS, DUMP, |w| w.raw(&[0; 8]))
+            .map_err(failed("list addresses"))?;
+        let network = |m: &Message| IpNet::new(read_address(m, index)?, *m.body.get(1)?).ok();
+        Ok(answers.iter().filter_map(network).map(|net| net.trunc()).collect())
+    }
+
     /// Adds an address to a link. That it is there already is no error.
     pub(crate) fn bind(&mut self, link: &str, addr: IpAddr) -> Result<(), OpError> {
         self.change_address(NEW_ADDRESS, CREATE | EXCLUSIVE, link, addr)

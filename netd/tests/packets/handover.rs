@@ -4,13 +4,16 @@
 //! go, and is changed by hand when that node dies.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, TcpStream};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use netmodel::snapshot::{Node, Service, Snapshot};
 
 use crate::cluster::{Netd, add, cluster, set_backends};
-use crate::net::{Host, Outcome, Server, ask, connect, root, serve, tcp, udp, udp_ask, udp_socket};
+use crate::net::{
+    Host, Outcome, Server, ask, connect, patience, root, serve, tcp, udp, udp_ask, udp_socket,
+};
 use crate::{answered, at, engine, ip};
 
 const VIP: &str = "203.0.113.9";
@@ -304,6 +307,9 @@ fn what_is_broken_is_repaired_and_nothing_is_left_in_the_end() {
     let mut netds = net.netds(&snapshot);
     let node = &net.nodes[0];
     assert_eq!(netds[0].sync(node, &snapshot).writes, 0, "nothing to do");
+    // A person can read it, although nft has no words for some of it.
+    let listing = node.command("nft", "list table netdev minictl");
+    assert!(listing.contains("chain hand-over6"), "{listing}");
     let damages = [
         "nft delete table netdev minictl",
         "nft flush chain netdev minictl hand-over4",
@@ -322,4 +328,65 @@ fn what_is_broken_is_repaired_and_nothing_is_left_in_the_end() {
     netds[0].sync_some(node, &snapshot, Some(&name));
     let tables = node.command("nft", "list tables");
     assert!(!tables.contains("netdev"), "{tables}");
+}
+
+/// What a pod sends at once, so that its packets are as large as its link allows.
+const LARGE: usize = 200_000;
+
+/// Sends a lot to everybody who connects.
+fn send_much(pod: &Host, addr: SocketAddr) {
+    let listener = pod.run(move || TcpListener::bind(addr).unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Who gave up is not told.
+            drop(stream.and_then(|mut stream| stream.write_all(&[b'x'; LARGE])));
+        }
+    });
+}
+
+/// How much of it arrives.
+fn receive(host: &Host, to: SocketAddr) -> usize {
+    let mut stream = connect(host, to);
+    stream.set_read_timeout(Some(4 * patience())).unwrap();
+    let mut all = Vec::new();
+    match stream.read_to_end(&mut all) {
+        Ok(_) => all.len(),
+        Err(error) => panic!("{to}: {error} after {} bytes", all.len()),
+    }
+}
+
+#[test]
+fn a_router_s_word_that_a_packet_is_too_long_gets_to_the_pod_that_sent_it() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    // Behind the client is another, and the way there is narrower than both think.
+    let far = Host::new();
+    net.client.cable("far", &far, "eth0");
+    net.client.ip("link set far mtu 1300");
+    for (here, there, network) in
+        [("10.9.9.1/24", "10.9.9.9/24", "10.9.9.0/24"), ("fd99::1/64", "fd99::9/64", "fd99::/64")]
+    {
+        let nodad = if here.contains(':') { " nodad" } else { "" };
+        net.client.ip(&format!("address add {here} dev far{nodad}"));
+        far.ip(&format!("address add {there} dev eth0{nodad}"));
+        let gateway = here.split('/').next().unwrap();
+        far.ip(&format!("route add default via {gateway}"));
+        for node in &net.nodes {
+            let by = if here.contains(':') { "fd56::10" } else { "192.168.56.10" };
+            node.ip(&format!("route add {network} via {by}"));
+        }
+    }
+    net.client.write("/proc/sys/net/ipv4/ip_forward", "1");
+    net.client.write("/proc/sys/net/ipv6/conf/all/forwarding", "1");
+    let mut snapshot = three_nodes();
+    // Nobody on the node that packets come to.
+    add(&mut snapshot, "web", balanced, &["10.244.2.5", "fd44:2::5"]);
+    send_much(&net.pods[1], at("10.244.2.5:8080"));
+    send_much(&net.pods[1], at("[fd44:2::5]:8080"));
+    let _netds = net.netds(&snapshot);
+    for to in [format!("{VIP}:80"), format!("[{VIP6}]:80")] {
+        assert_eq!(receive(&far, at(&to)), LARGE, "{to}");
+    }
 }

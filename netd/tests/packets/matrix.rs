@@ -248,6 +248,9 @@ fn keeps(case: Case, outcome: &Outcome) -> bool {
     }
 }
 
+/// Those of the link between the nodes.
+const NETWORKS: [&str; 2] = ["192.168.56.0/24", "fd56::/64"];
+
 /// One node's state in both engines' terms.
 struct Walks {
     place: Place,
@@ -271,7 +274,10 @@ impl Walks {
                 &BTreeSet::new(),
             ),
             servers: ipvs::State::desired(&Layout::of(&snapshot, Engine::Ipvs), &plane),
-            hand_over: handover::desired(handover::Layout::of(&snapshot, "eth0"), &plane),
+            hand_over: handover::desired(
+                handover::Layout::of(&snapshot, "eth0", &NETWORKS.map(|net| net.parse().unwrap())),
+                &plane,
+            ),
         }
     }
 

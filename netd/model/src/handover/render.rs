@@ -88,6 +88,13 @@ impl Memory {
     }
 }
 
+/// The chain that finds the node to whose connection an error belongs. nft has no words for its
+/// only rule either: the connection is told in the packet that the error quotes.
+#[must_use]
+pub fn recall_error(family: Family) -> String {
+    format!("recall-error{}", family.digit())
+}
+
 /// Chains that frontends lead to.
 #[must_use]
 pub fn chain(by_client: bool, family: Family) -> String {
@@ -113,7 +120,11 @@ pub fn body(layout: &Layout) -> String {
         for memory in Memory::ALL {
             writeln!(out, "\tchain {} {{\n\t}}", memory.chain(family)).expect(INFALLIBLE);
         }
-        chain_of(&mut out, &format!("hand-over{}", family.digit()), &hand_over(layout, family));
+        writeln!(out, "\tchain {} {{\n\t}}", recall_error(family)).expect(INFALLIBLE);
+        let digit = family.digit();
+        chain_of(&mut out, &format!("pass-on{digit}"), &pass_on(layout, family));
+        chain_of(&mut out, &format!("errors{digit}"), &errors(family));
+        chain_of(&mut out, &format!("hand-over{digit}"), &hand_over(layout, family));
         for by_client in [false, true] {
             chain_of(&mut out, &chain(by_client, family), &choose(by_client, family));
         }
@@ -127,6 +138,11 @@ pub fn body(layout: &Layout) -> String {
     for family in Family::ALL {
         let map = Container::Spread.name(family);
         arriving.push(format!("{} vmap @{map}", frontend(family)));
+        let types = match family {
+            Family::V4 => "icmp type { destination-unreachable, time-exceeded }",
+            Family::V6 => "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded }",
+        };
+        arriving.push(format!("{types} goto errors{}", family.digit()));
     }
     chain_of(&mut out, "arriving", &arriving);
     out
@@ -179,37 +195,61 @@ fn choose(by_client: bool, family: Family) -> Vec<String> {
     ]
 }
 
+/// This node deals with it, and the mark is free for others again.
+const AS_EVER: &str = "meta mark set 0 accept";
+
+/// What was handed over to this node.
+fn handed_over(family: Family) -> String {
+    let ip = ip(family);
+    format!("{ip} dscp {DSCP:#x} {ip} dscp set 0 {AS_EVER}")
+}
+
+/// To the node that the mark says.
+fn pass_on(layout: &Layout, family: Family) -> Vec<String> {
+    let (ip, peers) = (ip(family), Container::Peers.name(family));
+    vec![
+        format!("meta mark {} {AS_EVER}", layout.me),
+        format!("{ip} dscp set {DSCP:#x}"),
+        format!("fwd {ip} to meta mark map @{peers} device \"{}\"", layout.link),
+        // That node is gone.
+        format!("{ip} dscp set 0"),
+        AS_EVER.to_owned(),
+    ]
+}
+
+/// An error on the way back to a client (the packet was too long, say) comes to this node, and
+/// concerns the one that answers.
+fn errors(family: Family) -> Vec<String> {
+    vec![
+        handed_over(family),
+        format!("jump {}", recall_error(family)),
+        format!("meta mark >= {:#x} goto pass-on{}", NodeId::FIRST, family.digit()),
+    ]
+}
+
 fn hand_over(layout: &Layout, family: Family) -> Vec<String> {
     let ip = ip(family);
-    // The mark is free for others again.
-    let as_ever = "meta mark set 0 accept";
-    let mut rules = vec![format!("{ip} dscp {DSCP:#x} {ip} dscp set 0 {as_ever}")];
+    let mut rules = vec![handed_over(family)];
     for range in layout.cluster_cidrs.iter().filter(|net| Family::of(net.addr()) == family) {
-        rules.push(format!("{ip} saddr {range} {as_ever}"));
+        rules.push(format!("{ip} saddr {range} {AS_EVER}"));
     }
-    let [slots, peers, nodes, flows] =
-        [Container::Slots, Container::Peers, Container::Nodes, Container::Flows]
-            .map(|container| container.name(family));
+    let [slots, nodes, flows] = [Container::Slots, Container::Nodes, Container::Flows]
+        .map(|container| container.name(family));
     let [learn, short, long] = Memory::ALL.map(|memory| memory.chain(family));
     rules.extend([
-        format!("{ip} saddr @{nodes} {as_ever}"),
+        format!("{ip} saddr @{nodes} {AS_EVER}"),
         format!("meta mark set {} . meta mark map @{slots}", frontend(family)),
         // What was chosen for the connection before wins.
         format!("meta mark set {} map @{flows}", flow(family)),
         // Nobody was chosen: the mark still says the slot.
-        format!("meta mark < {:#x} {as_ever}", NodeId::FIRST),
+        format!("meta mark < {:#x} {AS_EVER}", NodeId::FIRST),
         format!("meta l4proto udp jump {short}"),
         format!("tcp flags & (fin | rst) != 0 jump {short}"),
         // Not after every packet: the last is one without data, after the end was announced.
         format!("tcp flags & (fin | rst | psh) == psh jump {long}"),
         format!("meta l4proto sctp jump {long}"),
         format!("jump {learn}"),
-        format!("meta mark {} {as_ever}", layout.me),
-        format!("{ip} dscp set {DSCP:#x}"),
-        format!("fwd {ip} to meta mark map @{peers} device \"{}\"", layout.link),
-        // That node is gone.
-        format!("{ip} dscp set 0"),
-        as_ever.to_owned(),
+        format!("goto pass-on{}", family.digit()),
     ]);
     rules
 }

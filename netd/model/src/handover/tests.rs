@@ -14,7 +14,7 @@ use crate::handover::{diff, walk};
 use crate::nft::{self, Engine};
 use crate::packet::From::Network;
 use crate::packet::{Outcome, Packet};
-use crate::snapshot::{Endpoint, Service, Snapshot};
+use crate::snapshot::{Endpoint, Node, Service, Snapshot};
 use crate::{handover, ipvs};
 
 const VIP: &str = "203.0.113.9";
@@ -104,7 +104,8 @@ fn seen_by(node: &str, service: Service, endpoints: Vec<Endpoint>) -> Snapshot {
 }
 
 fn state(snapshot: &Snapshot) -> Option<State> {
-    desired(Layout::of(snapshot, "eth0"), &Dataplane::of(snapshot))
+    let on_link = ["192.168.56.0/24", "fd56::/64"].map(|net| net.parse().unwrap());
+    desired(Layout::of(snapshot, "eth0", &on_link), &Dataplane::of(snapshot))
 }
 
 fn three() -> Vec<Endpoint> {
@@ -189,6 +190,15 @@ fn what_was_chosen_before_wins_until_that_node_is_gone() {
     assert_eq!(way(&snapshot, Some(NodeId::of("node-1"))), Way::Here);
     snapshot.nodes.remove("node-3");
     assert_eq!(way(&snapshot, before), Way::Here);
+}
+
+#[test]
+fn a_node_behind_a_router_is_served_for_by_the_node_that_packets_come_to() {
+    let mut snapshot = seen_by("node-1", balanced(), vec![ready("10.244.2.5")]);
+    let far = Node { addresses: vec![ip("192.168.57.71")], ..(*snapshot.nodes["node-2"]).clone() };
+    snapshot.nodes.insert("node-2".into(), Arc::new(far));
+    let packet = packet(Network, CLIENT, "203.0.113.9:80", 0);
+    assert_eq!(walk(&state(&snapshot).unwrap(), &packet, None, false), Way::Here);
 }
 
 #[test]

@@ -276,6 +276,34 @@ pub(in crate::kernel) fn flow_memory(
     });
 }
 
+/// Makes what is remembered of a connection the packet's mark, where the packet is an ICMP error
+/// and quotes an answer of that connection: as long as it has no more than the fixed header, before
+/// which stand eight bytes of ICMP's own.
+pub(in crate::kernel) fn quoted_flow(writer: &mut Writer, family: Family, map: &str) {
+    const ICMP: u32 = 8;
+    let (protocol, source, destination, ports, length) = match family {
+        Family::V4 => (9, 12, 16, 20, 4),
+        Family::V6 => (6, 8, 24, 40, 16),
+    };
+    let mut load = |offset, length, to| {
+        payload(writer, TRANSPORT_HEADER, ICMP + offset, length, to);
+    };
+    // What was sent to the client was sent by it the other way round.
+    let client_port = FIRST + address_registers(family);
+    load(destination, length, FIRST);
+    load(ports + DESTINATION_PORT_AT, 2, client_port);
+    let frontend = client_port + 1;
+    load(source, length, frontend);
+    let transport = frontend + address_registers(family);
+    load(protocol, 1, transport);
+    load(ports + SOURCE_PORT_AT, 2, transport + 1);
+    look_up(writer, map, FIRST, FIRST);
+    expression(writer, "meta", |w| {
+        w.be32(2, META_MARK);
+        w.be32(3, FIRST);
+    });
+}
+
 fn translate(writer: &mut Writer, family: Family, backend: u32) {
     let number = match family {
         Family::V4 => 2,
