@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 pub(crate) mod dataplane;
+pub(crate) mod dns;
+pub(crate) mod lb;
 mod netd;
 mod node;
 
@@ -47,6 +49,12 @@ pub(crate) enum Command {
     /// The data plane of nodes: what is programmed, what differs, and which engine it uses
     #[command(subcommand)]
     Dataplane(dataplane::DataplaneCommand),
+    /// The cluster's DNS: what pods asked, and what becomes of a name
+    #[command(subcommand)]
+    Dns(dns::DnsCommand),
+    /// LoadBalancer addresses: who answers for one, and why nobody does
+    #[command(subcommand)]
+    Lb(lb::LbCommand),
     /// Print a kubeconfig with a new client certificate of a cluster's authority
     Kubeconfig(Kubeconfig),
     /// Keep the processes of a cluster running
@@ -306,7 +314,7 @@ pub(crate) struct Netd {
     /// The link that pods are attached to
     #[arg(long, default_value = "mini0")]
     pub(crate) bridge: String,
-    /// Socket at which "minictl dataplane --socket" may ask; only its owner can open it
+    /// Socket at which "minictl dataplane --socket" and "dns --socket" may ask; only its owner can open it
     /// [default: /run/minictl/netd-NAME.sock]
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,

@@ -6,7 +6,9 @@
 mod cli;
 mod clusters;
 mod dataplane;
+mod dns;
 mod footprint;
+mod lb;
 mod node;
 mod server;
 mod terminal;
@@ -107,6 +109,18 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let found = lab::status::default_kubeconfig(&state);
             let mut io = verbs::Io::standard();
             let code = dataplane::run(&cli.globals, command, found, &mut io).await;
+            return Ok(terminal::exit(code));
+        }
+        Command::Dns(command) => {
+            let found = lab::status::default_kubeconfig(&state);
+            let mut io = verbs::Io::standard();
+            let code = dns::run(&cli.globals, command, found, &mut io).await;
+            return Ok(terminal::exit(code));
+        }
+        Command::Lb(cli::lb::LbCommand::Check(verb)) => {
+            let found = lab::status::default_kubeconfig(&state);
+            let mut io = verbs::Io::standard();
+            let code = lb::check(&cli.globals, &verb, found, &mut io).await;
             return Ok(terminal::exit(code));
         }
         Command::Client(verb) => {

@@ -57,7 +57,9 @@ async fn run_halves(options: &cli::Node, kubeconfig: &Path, stop: CancellationTo
     let kube = kube_config(kubeconfig).await?;
     let client = kube::Client::try_from(kube.clone())?;
     let (control, questions) = netd::control();
-    let services = tonic::service::Routes::new(netd::service(control.clone()));
+    let services = tonic::service::Routes::new(netd::service(control.clone()))
+        .add_service(netd::dns_service(&control))
+        .add_service(netd::load_balancer_service(control.clone()));
     let shrunk = footprint::shrink_once_served(control);
     let agent = agent::run(agent_config(options, kube, services)?, stop.child_token());
     let netd = netd::run(client, netd_config(options), questions, stop.child_token());
@@ -96,6 +98,8 @@ pub(crate) async fn run_netd(
         node_ports: NODE_PORTS,
         bridge: options.bridge,
         scheduler: options.netd.ipvs_scheduler,
+        dns_upstreams: options.netd.dns_upstream,
+        ingress: options.netd.ingress,
         metrics_address: options.netd.metrics_bind_address.0,
         health_address: options.netd.healthz_bind_address.0,
     };
@@ -161,6 +165,8 @@ fn netd_config(options: &cli::Node) -> netd::Config {
         node_ports: NODE_PORTS,
         bridge: BRIDGE.to_owned(),
         scheduler: options.netd.ipvs_scheduler.clone(),
+        dns_upstreams: options.netd.dns_upstream.clone(),
+        ingress: options.netd.ingress,
         metrics_address: options.netd.metrics_bind_address.0,
         health_address: options.netd.healthz_bind_address.0,
     }

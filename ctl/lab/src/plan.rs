@@ -66,6 +66,8 @@ pub struct NodeSettings<'a> {
     pub cgroup_parent: String,
     /// Its network namespace.
     pub namespace: Option<PathBuf>,
+    /// Who knows names that are not the cluster's; if nobody, the machine's own name servers.
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// The processes of a lab.
@@ -87,6 +89,7 @@ pub fn lab(spec: &LabSpec, paths: &Paths, minictl: &Path) -> Processes {
             containerd_namespace: &host.name,
             cgroup_parent: cgroup_parent(&spec.name, &host.name),
             namespace: Some(paths::namespace(&host.namespace)),
+            name_servers: spec.gateways(),
         };
         all.push(node(paths, minictl, &settings, &spec.ranges, spec.dataplane));
     }
@@ -171,7 +174,7 @@ pub fn node(
     dataplane: Dataplane,
 ) -> Process {
     let state = paths.node(settings.name);
-    let args = [
+    let mut args = vec![
         "node".to_owned(),
         format!("--name={}", settings.name),
         format!("--node-ip={}", comma_separated(&settings.addresses)),
@@ -184,11 +187,14 @@ pub fn node(
         format!("--service-cidr={}", comma_separated(&ranges.service)),
         format!("--dataplane={}", dataplane.as_str()),
     ];
+    if !settings.name_servers.is_empty() {
+        args.push(format!("--dns-upstream={}", comma_separated(&settings.name_servers)));
+    }
     Process {
         name: settings.name.to_owned(),
         stage: Stage::Node,
         program: minictl.to_owned(),
-        args: args.to_vec(),
+        args,
         namespace: settings.namespace.clone(),
         takes_listener: false,
         log: paths.log(settings.name),
@@ -248,6 +254,8 @@ mod tests {
         assert!(plan.all[4].args.contains(&"--cgroup-parent=/minictl/lab/node-2".to_owned()));
         assert!(plan.all[4].args.contains(&"--dataplane=nftables".to_owned()));
         assert!(plan.all[2].args.contains(&"--bind=[::]:6443".to_owned()));
+        let outside = "--dns-upstream=192.168.56.254,fd00:192:168:56::254".to_owned();
+        assert!(plan.all[4].args.contains(&outside), "{:?}", plan.all[4].args);
         let addresses = "--node-ip=192.168.56.71,fd00:192:168:56::71".to_owned();
         assert!(plan.all[4].args.contains(&addresses), "{:?}", plan.all[4].args);
     }

@@ -190,6 +190,7 @@ async fn start_machine(
         containerd_namespace: CONTAINERD_NAMESPACE,
         cgroup_parent: plan::cgroup_parent(MACHINE, &spec.node),
         namespace: None,
+        name_servers: Vec::new(),
     };
     all.push(plan::node(paths, minictl, &node, &spec.ranges, spec.dataplane));
     launch(paths, &Processes { all }, minictl, listener)?;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 /// The schedulers that Kubernetes knows.
 const SCHEDULERS: [&str; 9] = ["rr", "wrr", "lc", "wlc", "sh", "dh", "sed", "nq", "mh"];
@@ -13,6 +13,13 @@ pub(crate) struct NetdFlags {
     /// IPVS scheduler of Services that do not ask for one
     #[arg(long, default_value = "rr", value_name = "NAME", value_parser = SCHEDULERS)]
     pub(crate) ipvs_scheduler: String,
+    /// Serve Ingresses; without that they are objects that nobody acts on
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub(crate) ingress: bool,
+    /// DNS servers to ask for names outside the cluster, with or without a port
+    /// [default: those that the machine asks, as in /etc/resolv.conf]
+    #[arg(long, value_name = "IP[:PORT]", value_delimiter = ',', value_parser = server)]
+    pub(crate) dns_upstream: Vec<SocketAddr>,
     /// Address of the metrics page; empty: none
     #[arg(long, default_value = "127.0.0.1:10249", value_name = "IP:PORT", value_parser = metrics)]
     pub(crate) metrics_bind_address: ListenAddress,
@@ -31,6 +38,10 @@ fn metrics(text: &str) -> Result<ListenAddress, String> {
 
 fn health(text: &str) -> Result<ListenAddress, String> {
     listen_address(text, 10256)
+}
+
+fn server(text: &str) -> Result<SocketAddr, String> {
+    listen_address(text, 53)?.0.ok_or_else(|| "give an IP address".to_owned())
 }
 
 /// An address without a port gets the default one.

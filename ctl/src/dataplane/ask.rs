@@ -47,16 +47,7 @@ impl Source {
 
     /// A netd on this machine.
     pub(super) async fn socket(path: &Path) -> Result<Self, Error> {
-        let to = path.to_owned();
-        let connector = tower::service_fn(move |_| {
-            let to = to.clone();
-            async move { UnixStream::connect(to).await.map(TokioIo::new) }
-        });
-        let channel = Endpoint::from_static("http://netd").connect_with_connector(connector).await;
-        let channel = channel.map_err(|error| {
-            let cause = causes(&error);
-            Error::Refused(format!("no netd answers at {}: {cause}", path.display()))
-        })?;
+        let channel = netd_at(path).await?;
         Ok(Self::Socket(DataplaneClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
     }
 
@@ -100,8 +91,22 @@ impl Source {
     }
 }
 
+/// The way to a netd on this machine.
+pub(crate) async fn netd_at(path: &Path) -> Result<Channel, Error> {
+    let to = path.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let to = to.clone();
+        async move { UnixStream::connect(to).await.map(TokioIo::new) }
+    });
+    let channel = Endpoint::from_static("http://netd").connect_with_connector(connector).await;
+    channel.map_err(|error| {
+        let cause = causes(&error);
+        Error::Refused(format!("no netd answers at {}: {cause}", path.display()))
+    })
+}
+
 /// The names of all nodes.
-pub(super) async fn nodes(client: &Client) -> Result<Vec<String>, Error> {
+pub(crate) async fn nodes(client: &Client) -> Result<Vec<String>, Error> {
     let list = client.get(NODES, &[]).await?;
     let items = list.get("items").and_then(serde_json::Value::as_array);
     let names = items.into_iter().flatten().filter_map(|node| {

@@ -99,6 +99,8 @@ pub(crate) async fn serve(
 ) -> Result<(), SocketError> {
     let Some(listener) = socket.listener.take() else { return Ok(()) };
     Server::builder()
+        .add_service(netd::dns_service(&control))
+        .add_service(netd::load_balancer_service(control.clone()))
         .add_service(netd::service(control))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
         .await

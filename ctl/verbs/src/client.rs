@@ -1,11 +1,12 @@
 //! For verbs of minictl that kubectl does not have and that live outside of this crate: the
 //! connection that the flags choose, and kubectl's forms of output.
 //!
-//! Owns: [`Client`], [`columns`], [`document`]. Deliberately not here: any verb.
+//! Owns: [`Client`], [`Lines`], [`columns`], [`document`]. Deliberately not here: any verb.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use crate::error::Error;
@@ -46,6 +47,17 @@ impl Client {
         self.json(path, &call).await
     }
 
+    /// Reads a path whose answer comes line by line, perhaps for ever.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses.
+    pub async fn lines(&self, path: &str, query: &[(&str, &str)]) -> Result<Lines, Error> {
+        let call =
+            query.iter().fold(Call::get(path), |call, (name, value)| call.query(name, *value));
+        let body = self.session.start(&call).await?.into_body();
+        Ok(Lines { what: path.to_owned(), body, buffer: Vec::new() })
+    }
+
     /// Merges a patch into an object.
     ///
     /// # Errors
@@ -58,6 +70,38 @@ impl Client {
         let reply = self.session.send(call).await?;
         serde_json::from_slice(&reply.body)
             .map_err(|e| Error::BadAnswer { what: path.to_owned(), detail: e.to_string() })
+    }
+}
+
+/// An answer that comes line by line.
+pub struct Lines {
+    what: String,
+    body: kube::client::Body,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line without its end; `None` when there are no more.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            match self.body.frame().await {
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Ok(Some(std::mem::take(&mut self.buffer))),
+                Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => {
+                    let (what, detail) = (self.what.clone(), error.to_string());
+                    return Err(Error::BadAnswer { what, detail });
+                }
+            }
+        }
     }
 }
 
