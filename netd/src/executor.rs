@@ -18,10 +18,9 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netmodel::address::{Frontend, Protocol};
-use netmodel::conntrack::is_stale_affinity;
 use netmodel::dataplane::{Dataplane, Touched};
 use netmodel::ipvs;
 use netmodel::nft::{self, Engine, Layout};
@@ -46,9 +45,10 @@ pub const VIP_LINK: &str = "mini-ipvs0";
 /// The link that holds the addresses of Services that a process of each node answers.
 pub(crate) const LOCAL_LINK: &str = "mini-local0";
 
-/// How long a packet may be between two of a node's chains, on a machine whose processors are busy
-/// elsewhere: at a change of engine, IPVS serves so long those that came in for it.
-const IN_FLIGHT: Duration = Duration::from_millis(50);
+/// How long IPVS goes on taking connections after nftables took over. Those that it was asked for
+/// before are its own for ever, also when nobody has answered yet and the client asks again: TCP
+/// does after one second, and after three.
+const ASKED_AGAIN: Duration = Duration::from_secs(4);
 
 /// What changed since the last call.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +163,9 @@ impl Executor {
         }
         self.engine = engine;
         self.layout = None;
+        if let Some(balancer) = &mut self.balancer {
+            balancer.serves_until = retirement(engine);
+        }
         Ok(())
     }
 
@@ -320,7 +323,10 @@ impl Executor {
             let bound = balancer.have.addresses.iter().copied();
             balancer.have.draining_after(&server_ops, bound, &self.plane)
         });
-        let desired = nft::State::desired(layout, &self.plane, &draining);
+        let mut desired = nft::State::desired(layout, &self.plane, &draining);
+        if let Some(balancer) = self.balancer.as_ref().filter(|b| b.serves_until.is_some()) {
+            desired.let_in(balancer.have.taking(), &self.plane);
+        }
         // What is to be changed anyway; what was left is not needed beside what is found.
         let left = self.table.known.take().filter(|_| unchanged);
         let own = left.map(|left| nft::diff(Some(&left), &desired));
@@ -353,7 +359,10 @@ impl Executor {
         if self.balancer.is_none() && self.network.has_link(VIP_LINK) {
             // What IPVS left when it was the engine. Without IPVS in the kernel, the link is all.
             match Balancer::open() {
-                Ok(balancer) => self.balancer = Some(balancer),
+                Ok(balancer) => {
+                    let serves_until = retirement(self.engine);
+                    self.balancer = Some(Balancer { serves_until, ..balancer });
+                }
                 Err(_) => self.network.delete_link(VIP_LINK)?,
             }
         }
@@ -370,14 +379,17 @@ impl Executor {
             let repairs = ipvs::repairs::repairs(&left, &balancer.have, &self.plane);
             report.repaired.extend(repairs);
         }
-        let mut ops = ipvs::plan(layout, &self.plane, &balancer.have, None);
+        let mut ops = match balancer.serves_on() {
+            true => Vec::new(),
+            false => ipvs::plan(layout, &self.plane, &balancer.have, None),
+        };
         ops.extend(ipvs::sweep(layout, &self.plane, &balancer.have, &idle));
         Ok(ops)
     }
 
     /// Writes the table anew. Where the other engine's table serves, it does so until this one is
     /// complete: before IPVS takes over, its servers and addresses are there, and the old table
-    /// closes those addresses' other ports; IPVS retires only when nobody new is sent to it.
+    /// closes those addresses' other ports.
     fn replace_table(
         &mut self,
         layout: &Layout,
@@ -387,8 +399,6 @@ impl Executor {
         report: &mut Report,
     ) -> Result<(), OpError> {
         let plane = &self.plane;
-        let mut clients = self.table.kernel.clients()?;
-        clients.retain(|c| !is_stale_affinity(&c.frontend, &c.backend, plane));
         if layout.engine == Engine::Ipvs {
             let other = Layout { engine: Engine::Nftables, ..layout.clone() };
             let serving = nft::State::desired(&other, plane, draining);
@@ -400,25 +410,10 @@ impl Executor {
             }
         }
         let is_served = self.table.known.is_some();
-        let servers = self.balancer.as_ref().map(|balancer| &balancer.have.servers);
-        let handed_over = servers.filter(|_| layout.engine == Engine::Nftables);
-        let in_flight = handed_over.map(|servers| {
-            let mut table = desired.clone();
-            table.let_in(servers.keys().copied(), &self.plane);
-            table
-        });
-        let settled = in_flight.is_some().then(|| desired.clone());
-        let refused = self.table.replace(in_flight.unwrap_or(desired), &clients, report)?;
+        let refused = self.table.replace(desired, report)?;
         self.note_refused(refused, report);
-        if settled.is_some() {
-            std::thread::sleep(IN_FLIGHT);
-        }
         if !is_served {
             self.write_servers(server_ops, report);
-        }
-        if let Some(settled) = settled {
-            let ops = nft::diff(self.table.known.as_ref(), &settled);
-            self.write_table(&ops, report);
         }
         Ok(())
     }
@@ -471,6 +466,11 @@ impl Executor {
             report.failures.push(error);
         }
     }
+}
+
+/// When IPVS is to stop taking connections, if `engine` takes its place now.
+fn retirement(engine: Engine) -> Option<Instant> {
+    (engine == Engine::Nftables).then(|| Instant::now() + ASKED_AGAIN)
 }
 
 fn cause(error: &OpError) -> Cause {

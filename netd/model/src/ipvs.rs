@@ -83,6 +83,12 @@ impl Programmed {
         addresses.into_iter().filter(|addr| stays(addr) && !plane.is_claimed(*addr)).collect()
     }
 
+    /// The servers that take new connections.
+    pub fn taking(&self) -> impl Iterator<Item = Frontend> {
+        let takes = |server: &Server| server.destinations.values().any(|weight| *weight > 0);
+        self.servers.iter().filter(move |(_, server)| takes(server)).map(|(frontend, _)| *frontend)
+    }
+
     /// The destinations that only wait for their connections to end.
     pub fn retired(&self) -> impl Iterator<Item = (Frontend, Backend)> {
         self.servers.iter().flat_map(|(frontend, server)| {

@@ -44,8 +44,9 @@ impl State {
         Self { ruleset: rules::build(layout), pickers: rules::pickers(layout, &elements), elements }
     }
 
-    /// Lets packets through that are on their way to IPVS at the moment in which this table takes
-    /// over: they came in before it and were not translated, and it would refuse them.
+    /// Lets packets through to IPVS, which served before this table took over: the first of a
+    /// connection may have come in before and not been translated, and it, and those that repeat
+    /// it, would be refused.
     pub fn let_in(&mut self, frontends: impl Iterator<Item = Frontend>, plane: &Dataplane) {
         for frontend in frontends {
             let Some(service) = plane.get(&frontend) else { continue };
@@ -55,7 +56,7 @@ impl State {
             let owner = elements::comment(&service.owner);
             let value = Value::Verdict(Verdict::Goto(ChainName::Served), owner);
             let item = Item::Frontend(frontend);
-            self.elements.0.insert(Key { container: Container::Unserved, item }, value);
+            self.elements.0.insert(Key { container: Container::Balanced, item }, value);
         }
     }
 }

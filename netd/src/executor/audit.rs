@@ -32,6 +32,12 @@ impl Executor {
             return report;
         }
         self.audit_settings(&mut report);
+        let retires =
+            |balancer: &mut Balancer| balancer.serves_until.is_some() && !balancer.serves_on();
+        if self.balancer.as_mut().is_some_and(retires) {
+            report.add(self.sync(snapshot, Changes::All));
+            return report;
+        }
         match self.audit_servers() {
             Ok(Audited { intact: false, .. }) => {
                 report.add(self.sync(snapshot, Changes::All));

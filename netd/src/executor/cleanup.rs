@@ -8,10 +8,10 @@ use netmodel::ipvs;
 use netmodel::route::RouteOp;
 
 use super::{LOCAL_LINK, VIP_LINK};
-use crate::kernel::{self, OpError};
 use crate::kernel::ipvs::Ipvs;
 use crate::kernel::nft::Table;
 use crate::kernel::route::Network;
+use crate::kernel::{self, OpError};
 
 /// Seconds for which IPVS remembers an idle TCP connection unless it is told otherwise.
 const IPVS_DEFAULT: u32 = 900;

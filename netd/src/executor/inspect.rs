@@ -7,7 +7,7 @@ use netmodel::ipvs::{self, Programmed};
 use netmodel::nft;
 use netmodel::snapshot::Snapshot;
 
-use super::servers::tracker_patience;
+use super::servers::{Balancer, tracker_patience};
 use super::{Executor, VIP_LINK};
 use crate::kernel::ipvs::Connections;
 use crate::kernel::{OpError, sysctl};
@@ -23,10 +23,17 @@ impl Executor {
         let plane = self.plane.anew(snapshot);
         let mut foreign = Vec::new();
         let (have, connections) = self.read_servers(snapshot, &mut foreign)?;
-        let server_ops = ipvs::plan(&layout, &plane, &have, None);
+        let serves_on = self.balancer.as_mut().is_some_and(Balancer::serves_on);
+        let server_ops = match serves_on {
+            true => Vec::new(),
+            false => ipvs::plan(&layout, &plane, &have, None),
+        };
         let bound = have.addresses.iter().copied();
         let draining: BTreeSet<_> = have.draining_after(&server_ops, bound, &plane);
-        let desired = nft::State::desired(&layout, &plane, &draining);
+        let mut desired = nft::State::desired(&layout, &plane, &draining);
+        if serves_on {
+            desired.let_in(have.taking(), &plane);
+        }
         let table = self.table.kernel.observe(&desired)?;
         let table_ops = nft::diff(table.as_ref(), &desired);
         let proxy = |what| Foreign { kind: "table", what, whose: Some("kube-proxy") };

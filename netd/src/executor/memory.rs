@@ -28,9 +28,13 @@ impl Lost {
             },
             // Who sent there before anybody served would be led past the Service for as long as it
             // goes on sending: to the node itself, or to whoever has the address outside.
-            nft::Op::Add(Key { container: Container::Services, item: Item::Frontend(f) }, _) => {
-                Some(*f)
-            }
+            nft::Op::Add(
+                Key {
+                    container: Container::Services | Container::Balanced,
+                    item: Item::Frontend(f),
+                },
+                _,
+            ) => Some(*f),
             _ => None,
         });
         let from_servers = servers.iter().filter_map(|op| match op {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use netmodel::address::Frontend;
 use netmodel::dataplane::Dataplane;
@@ -29,6 +30,8 @@ pub(super) struct Balancer {
     pub(super) foreign: usize,
     /// The last server that an audit looked at.
     pub(super) audited: Option<Frontend>,
+    /// After a switch to nftables: until when connections that were asked for before are taken.
+    pub(super) serves_until: Option<Instant>,
 }
 
 impl Balancer {
@@ -39,6 +42,7 @@ impl Balancer {
             schedulers: Schedulers::default(),
             foreign: 0,
             audited: None,
+            serves_until: None,
         })
     }
 
@@ -159,6 +163,12 @@ impl Balancer {
         let good = again.into_iter().enumerate().filter(|(place, _)| !bad.contains(place));
         done.extend(good.map(|(_, op)| op));
         Ok(())
+    }
+
+    /// Are connections still taken, although another engine took over?
+    pub(super) fn serves_on(&mut self) -> bool {
+        self.serves_until = self.serves_until.filter(|end| Instant::now() < *end);
+        self.serves_until.is_some()
     }
 
     /// Is nothing of ours left?

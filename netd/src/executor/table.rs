@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netmodel::address::Frontend;
-use netmodel::nft::{self, Client, Elements, Item};
+use netmodel::nft::{self, Elements, Item};
 
 use super::Report;
 use crate::kernel::OpError;
@@ -122,16 +122,22 @@ impl TableSide {
         Ok(())
     }
 
-    /// Writes the whole table, which then knows of `clients` what the old one knew.
+    /// Writes the whole table: other rules and elements into the one that is there, where that can
+    /// be, so that it serves throughout.
     pub(super) fn replace(
         &mut self,
         desired: nft::State,
-        clients: &[Client],
         report: &mut Report,
     ) -> Result<Refused, OpError> {
         report.writes += 1;
         if self.kernel.exists()? {
-            match self.kernel.load(&desired, clients) {
+            // That of another version may have maps of other kinds.
+            let written = self.kernel.refill(&desired).or_else(|error| {
+                let error = crate::error_chain(&error);
+                tracing::warn!(error, "the table can't be filled anew, and is replaced");
+                self.kernel.load(&desired)
+            });
+            match written {
                 Ok(()) => {
                     self.known = Some(desired);
                     return Ok(Refused::new());
@@ -146,7 +152,7 @@ impl TableSide {
         // Nothing serves yet, or something is wrong with one of the elements: rules first.
         let elements = desired.elements;
         let bare = nft::State { elements: Elements::default(), ..desired };
-        self.kernel.load(&bare, &[])?;
+        self.kernel.load(&bare)?;
         self.known = Some(bare);
         let ops: Vec<nft::Op> =
             elements.0.into_iter().map(|(key, value)| nft::Op::Add(key, value)).collect();

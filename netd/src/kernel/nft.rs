@@ -8,7 +8,7 @@
 pub(super) mod element;
 pub(super) mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
@@ -94,14 +94,28 @@ impl Table {
         Ok(self.dump_chains()?.next().is_some())
     }
 
-    /// Writes the whole table, with what is remembered of clients. What it replaces serves until
-    /// the moment the new one does.
-    pub(crate) fn load(&mut self, desired: &State, clients: &[Client]) -> Result<(), OpError> {
-        let mut text = render::replace(desired);
-        for client in clients {
-            text.push_str(&render::client(client));
-        }
-        run_nft(&text)?;
+    /// Gives the table, which is there, other rules and elements. It serves as before until the
+    /// moment in which it serves as `desired` says; what is remembered of clients stays.
+    ///
+    /// # Errors
+    /// When the kernel refuses, among other things because the maps and sets of another version
+    /// are of other kinds.
+    pub(crate) fn refill(&mut self, desired: &State) -> Result<(), OpError> {
+        // As netlink: nft 1.0.6 can't read its own words for them beside maps that are there.
+        self.execute(&desired.pickers.iter().copied().map(Op::AddChain).collect::<Vec<_>>())?;
+        let mut wanted: BTreeSet<String> =
+            desired.pickers.iter().map(ToString::to_string).collect();
+        wanted.extend(desired.ruleset.base_chains.iter().map(|chain| chain.name.to_owned()));
+        // The seal is not among them: a chain's comment can't be changed, only written anew.
+        let found = self.dump_chains()?.filter_map(|m| Some(named(&m, 3)?.to_owned()));
+        let leftover = found.filter(|chain| !wanted.contains(chain)).collect();
+        run_nft(&render::refill(desired, &leftover))?;
+        self.write_seal(desired)
+    }
+
+    /// Writes the whole table anew. While what it replaces is taken down, calls are refused.
+    pub(crate) fn load(&mut self, desired: &State) -> Result<(), OpError> {
+        run_nft(&render::replace(desired))?;
         let remember: Vec<Op> = desired
             .pickers
             .iter()
@@ -109,8 +123,7 @@ impl Table {
             .map(|chain| Op::AddChain(*chain))
             .collect();
         self.execute(&remember)?;
-        let seal = self.seal(desired)?;
-        self.write_seal(&seal)
+        self.write_seal(desired)
     }
 
     /// Makes all changes of a plan but [`Op::Replace`], in one transaction.
@@ -257,12 +270,13 @@ impl Table {
         Ok(format!("{meant:016x} {found:016x}"))
     }
 
-    fn write_seal(&mut self, seal: &str) -> Result<(), OpError> {
+    fn write_seal(&mut self, desired: &State) -> Result<(), OpError> {
+        let seal = self.seal(desired)?;
         let mut batch = Batch::new(&mut self.netlink);
         batch.message(NEW_CHAIN, CREATE, |w| {
             w.string(1, TABLE);
             w.string(3, SEAL);
-            w.attr(12, &comment_bytes(seal));
+            w.attr(12, &comment_bytes(&seal));
         });
         batch.commit().map_err(failed(format!("seal table {TABLE}")))
     }

@@ -411,6 +411,7 @@ fn kind(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Answer(..) => "answered",
         Outcome::Refused => "refused",
+        Outcome::Reset => "reset",
         Outcome::Silence => "silent",
         Outcome::Unreachable => "unreachable",
     }

@@ -142,6 +142,8 @@ pub(crate) enum Outcome {
     Answer(String, IpAddr),
     /// Told at once that nobody is there.
     Refused,
+    /// Somebody took the call, and then it ended.
+    Reset,
     /// Told nothing.
     Silence,
     /// There is no way to that address at all.
@@ -236,6 +238,7 @@ pub(crate) fn answer(text: &str) -> Outcome {
 pub(crate) fn failure(error: &io::Error) -> Outcome {
     match error.kind() {
         ErrorKind::ConnectionRefused => Outcome::Refused,
+        ErrorKind::ConnectionReset => Outcome::Reset,
         ErrorKind::TimedOut | ErrorKind::WouldBlock => Outcome::Silence,
         ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => Outcome::Unreachable,
         _ => panic!("{error}"),

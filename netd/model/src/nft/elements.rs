@@ -28,6 +28,9 @@ pub enum Container {
     Outside,
     /// Frontend and slot → backend for clients outside the cluster.
     OutsideEndpoints,
+    /// Frontend → let in: IPVS serves there. A map of its own, because the kernel wants whatever a
+    /// map leads to to be fit for every chain that looks it up, and only some may translate.
+    Balanced,
     /// Frontend → refuse or drop.
     Unserved,
     /// Frontend → let in: a process of this node answers there.
@@ -57,11 +60,12 @@ pub enum Container {
 
 impl Container {
     /// All whose contents are ours to decide.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Services,
         Self::Endpoints,
         Self::Outside,
         Self::OutsideEndpoints,
+        Self::Balanced,
         Self::Unserved,
         Self::Local,
         Self::Untracked,
@@ -80,6 +84,7 @@ impl Container {
     pub fn name(self, family: Family) -> String {
         let stem = match self {
             Self::Services => "services",
+            Self::Balanced => "balanced",
             Self::Endpoints => "endpoints",
             Self::Outside => "outside",
             Self::OutsideEndpoints => "outside-endpoints",
@@ -230,8 +235,9 @@ impl Elements {
 
     /// The elements that name a frontend.
     pub fn of_frontend(&self, frontend: Frontend) -> impl Iterator<Item = (&Key, &Value)> {
-        const WITH_FRONTEND: [(Container, Bounds); 11] = [
+        const WITH_FRONTEND: [(Container, Bounds); 12] = [
             (Container::Services, whole),
+            (Container::Balanced, whole),
             (Container::Endpoints, slots),
             (Container::Outside, whole),
             (Container::OutsideEndpoints, slots),
@@ -380,7 +386,7 @@ fn add_frontend(out: &mut Elements, layout: &Layout, frontend: Frontend, service
         }
         (Pool::Backends(_), false) => {
             let verdict = Verdict::Goto(ChainName::Served);
-            out.insert(Container::Services, place, Value::Verdict(verdict, owner.clone()));
+            out.insert(Container::Balanced, place, Value::Verdict(verdict, owner.clone()));
         }
         (Pool::Refuse | Pool::Drop, _) => {
             let verdict = unserved(&service.pool);

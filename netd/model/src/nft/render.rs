@@ -1,13 +1,14 @@
 //! The table as text for `nft -f -`: what a person reads, too.
 //!
-//! The text always replaces the whole table in one transaction, elements included, so that no
-//! packet ever meets half of it.
+//! The text always is the whole table in one transaction, elements included, so that no packet ever
+//! meets half of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::address::Family;
 use crate::nft::State;
-use crate::nft::elements::{Client, Container, Item, Key, Value};
+use crate::nft::elements::{Container, Item, Key, Value};
 use crate::nft::rules::chain_rules;
 use crate::nft::ruleset::{
     Action, BaseChain, ChainName, Group, Is, MARK, Purpose, Rule, Ruleset, Test,
@@ -19,7 +20,9 @@ pub const TABLE: &str = "minictl";
 /// Writing to a string can't fail.
 const INFALLIBLE: &str = "a string takes all text";
 
-/// Replaces the table.
+/// Writes the table anew, whatever there was of its name.
+///
+/// Only for a table that nobody is served by: see [`refill`].
 #[must_use]
 pub fn replace(state: &State) -> String {
     let mut out = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
@@ -28,6 +31,42 @@ pub fn replace(state: &State) -> String {
     for chain in &state.pickers {
         picker(&mut out, *chain);
     }
+    rules(&mut out, &state.ruleset);
+    out.push_str("}\n");
+    elements(&mut out, state);
+    out
+}
+
+/// Gives a table that serves other base chains and elements, and deletes `leftover`, chains that it
+/// is to have no more. The chains that elements go to must be there; what is remembered of clients
+/// stays.
+///
+/// Chains, maps and sets are kept and filled anew: packets then see the old rules or the new ones.
+/// Deleted chains would go on ruling beside those that take their place until the last of their
+/// hooks is gone, with maps that are empty already (`nf_tables_commit` of Linux,
+/// `net/netfilter/nf_tables_api.c`): calls to a Service would be refused for that time.
+#[must_use]
+pub fn refill(state: &State, leftover: &BTreeSet<String>) -> String {
+    let mut out = format!("table inet {TABLE} {{\n");
+    declarations(&mut out);
+    for chain in &state.ruleset.base_chains {
+        writeln!(out, "\tchain {} {{ {} }}", chain.name, hook(chain)).expect(INFALLIBLE);
+    }
+    out.push_str("}\n");
+    let base_chains = state.ruleset.base_chains.iter().map(|chain| chain.name);
+    for chain in base_chains.chain(leftover.iter().map(String::as_str)) {
+        writeln!(out, "flush chain inet {TABLE} {chain}").expect(INFALLIBLE);
+    }
+    for family in Family::ALL {
+        for container in Container::ALL {
+            let (kind, name) = (declared(container, family).0, container.name(family));
+            writeln!(out, "flush {kind} inet {TABLE} {name}").expect(INFALLIBLE);
+        }
+    }
+    for chain in leftover {
+        writeln!(out, "delete chain inet {TABLE} {chain}").expect(INFALLIBLE);
+    }
+    writeln!(out, "table inet {TABLE} {{").expect(INFALLIBLE);
     rules(&mut out, &state.ruleset);
     out.push_str("}\n");
     elements(&mut out, state);
@@ -70,40 +109,39 @@ fn declarations(out: &mut String) {
 }
 
 fn declaration(out: &mut String, container: Container, family: Family) {
-    let name = container.name(family);
+    let (kind, what) = declared(container, family);
+    writeln!(out, "\t{kind} {} {{ {what} }}", container.name(family)).expect(INFALLIBLE);
+}
+
+/// `map` or `set`, and of what.
+fn declared(container: Container, family: Family) -> (&'static str, String) {
     let (ip, frontend) = (ip(family), frontend_type(family));
     // The modulus only fixes the key's type: every chain has its own.
     let slot = format!("{frontend} . numgen random mod 65536");
-    let text = match container {
+    match container {
         Container::Services
+        | Container::Balanced
         | Container::Outside
         | Container::Unserved
         | Container::Local
-        | Container::Sticky => {
-            format!("map {name} {{ typeof {frontend} : verdict; }}")
-        }
+        | Container::Sticky => ("map", format!("typeof {frontend} : verdict;")),
         Container::Endpoints | Container::OutsideEndpoints => {
-            format!("map {name} {{ typeof {slot} : {ip} daddr . th dport; }}")
+            ("map", format!("typeof {slot} : {ip} daddr . th dport;"))
         }
-        Container::Restricted | Container::Untracked => {
-            format!("set {name} {{ typeof {frontend}; }}")
-        }
-        Container::Admitted => {
-            format!("set {name} {{ typeof {frontend} . {ip} saddr; flags interval; }}")
-        }
-        Container::Kept => {
-            format!("set {name} {{ typeof {frontend} . {ip} daddr . th dport; }}")
-        }
+        Container::Restricted | Container::Untracked => ("set", format!("typeof {frontend};")),
+        Container::Admitted => ("set", format!("typeof {frontend} . {ip} saddr; flags interval;")),
+        Container::Kept => ("set", format!("typeof {frontend} . {ip} daddr . th dport;")),
         Container::Vips | Container::Draining | Container::Nodes => {
-            format!("set {name} {{ typeof {ip} daddr; }}")
+            ("set", format!("typeof {ip} daddr;"))
         }
-        Container::Hairpin => format!("set {name} {{ typeof {ip} saddr . {ip} daddr; }}"),
-        Container::Affinity => format!(
-            "map {name} {{ typeof {ip} saddr . {frontend} : {ip} daddr . th dport; \
-             flags dynamic, timeout; }}"
-        ),
-    };
-    writeln!(out, "\t{text}").expect(INFALLIBLE);
+        Container::Hairpin => ("set", format!("typeof {ip} saddr . {ip} daddr;")),
+        Container::Affinity => {
+            let backend = format!("{ip} daddr . th dport");
+            let what =
+                format!("typeof {ip} saddr . {frontend} : {backend}; flags dynamic, timeout;");
+            ("map", what)
+        }
+    }
 }
 
 /// nft 1.0.6 has no words for the rules that remember clients: they must be added as netlink.
@@ -124,19 +162,23 @@ fn picker(out: &mut String, name: ChainName) {
 
 fn rules(out: &mut String, ruleset: &Ruleset) {
     for chain in &ruleset.base_chains {
-        let BaseChain { name, hook, priority, .. } = chain;
-        let kind = match chain.purpose {
-            Purpose::Filter => "filter",
-            Purpose::Nat => "nat",
-        };
-        writeln!(out, "\tchain {name} {{").expect(INFALLIBLE);
-        writeln!(out, "\t\ttype {kind} hook {hook} priority {priority}; policy accept;")
-            .expect(INFALLIBLE);
+        writeln!(out, "\tchain {} {{", chain.name).expect(INFALLIBLE);
+        writeln!(out, "\t\t{}", hook(chain)).expect(INFALLIBLE);
         for rule in &chain.rules {
             writeln!(out, "\t\t{}", self::rule(rule)).expect(INFALLIBLE);
         }
         out.push_str("\t}\n");
     }
+}
+
+/// Where a chain is asked.
+fn hook(chain: &BaseChain) -> String {
+    let BaseChain { hook, priority, .. } = chain;
+    let kind = match chain.purpose {
+        Purpose::Filter => "filter",
+        Purpose::Nat => "nat",
+    };
+    format!("type {kind} hook {hook} priority {priority}; policy accept;")
 }
 
 /// One rule as text.
@@ -300,18 +342,6 @@ fn elements(out: &mut String, state: &State) {
     if open.is_some() {
         out.push_str(" }\n");
     }
-}
-
-/// What is remembered of a client, as a command that adds it.
-#[must_use]
-pub fn client(client: &Client) -> String {
-    let Client { addr, frontend, backend, timeout, left } = client;
-    let map = Container::Affinity.name(Family::of(*addr));
-    let (timeout, left) = (timeout.as_secs(), left.as_secs());
-    format!(
-        "add element inet {TABLE} {map} {{ {addr} . {frontend} timeout {timeout}s \
-         expires {left}s : {backend} }}\n"
-    )
 }
 
 /// One element as text.

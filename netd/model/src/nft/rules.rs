@@ -107,11 +107,11 @@ pub fn build(layout: &Layout) -> Ruleset {
         }),
         chain("refuse-own-first", filter, Hook::Output, -105, &|f| refuse_before_ipvs(layout, f)),
         chain("translate-own", Purpose::Nat, Hook::Output, -100, &|f| {
-            vec![on(f, vec![], Action::Lookup(Container::Services))]
+            [vec![on(f, vec![], Action::Lookup(Container::Services))], mark(layout, f)].concat()
         }),
         BaseChain { name: "learn-arriving", hook: Hook::Prerouting, ..learning() },
         BaseChain { name: "learn-own", hook: Hook::Output, ..learning() },
-        chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(layout, f)),
+        chain("refuse-to-node", filter, Hook::Input, 0, &|f| refuse_to_node(f)),
         chain("refuse-passing", filter, Hook::Forward, 0, &|f| refuse_unserved(layout, f)),
         chain("refuse-own", filter, Hook::Output, 0, &|f| {
             [redirects(layout, f), let_in(f), refuse_unserved(layout, f)].concat()
@@ -170,10 +170,20 @@ fn translate_arriving(layout: &Layout, family: Family) -> Vec<Rule> {
         true => vec![],
         false => vec![Test::Source(Is::NotIn, Group::Ranges(cluster))],
     };
-    vec![
+    let mut rules = vec![
         on(family, outside, Action::Lookup(Container::Outside)),
         on(family, vec![], Action::Lookup(Container::Services)),
-    ]
+    ];
+    rules.extend(mark(layout, family));
+    rules
+}
+
+/// What IPVS is going to translate.
+fn mark(layout: &Layout, family: Family) -> Vec<Rule> {
+    match layout.engine {
+        Engine::Nftables => vec![],
+        Engine::Ipvs => vec![on(family, vec![], Action::Lookup(Container::Balanced))],
+    }
 }
 
 /// What a process of this node answers.
@@ -181,12 +191,10 @@ fn let_in(family: Family) -> Vec<Rule> {
     vec![on(family, vec![Test::Opens], Action::Lookup(Container::Local))]
 }
 
-fn refuse_to_node(layout: &Layout, family: Family) -> Vec<Rule> {
+fn refuse_to_node(family: Family) -> Vec<Rule> {
     let mut rules = let_in(family);
     rules.push(on(family, vec![Test::Opens], Action::Lookup(Container::Unserved)));
-    if layout.engine == Engine::Ipvs {
-        rules.push(on(family, vec![Test::Opens], Action::Lookup(Container::Services)));
-    }
+    rules.push(on(family, vec![Test::Opens], Action::Lookup(Container::Balanced)));
     // With IPVS, or while its connections drain after a switch to nftables, virtual addresses are
     // the node's own: without this, every port that the node itself listens on would answer at
     // every one of them.

@@ -122,6 +122,7 @@ pub(super) fn read_element(
     let key = attribute(attribute(element, 1)?, 1)?;
     let item = match container {
         Container::Services
+        | Container::Balanced
         | Container::Outside
         | Container::Unserved
         | Container::Local
@@ -153,6 +154,7 @@ pub(super) fn read_element(
     let data = attribute(element, 2);
     let value = match container {
         Container::Services
+        | Container::Balanced
         | Container::Outside
         | Container::Unserved
         | Container::Local
