@@ -27,11 +27,11 @@ struct Damage {
 
 const ON_BOTH: &[Damage] = &[
     Damage { command: "nft delete table inet minictl", kinds: &["table"] },
-    Damage { command: "nft flush map inet minictl services4", kinds: &["element"] },
     Damage { command: "ip route del 10.244.2.0/24", kinds: &["route"] },
     Damage { command: "sysctl -q -w net.ipv4.ip_forward=0", kinds: &["setting"] },
 ];
 const ON_NFTABLES: &[Damage] = &[
+    Damage { command: "nft flush map inet minictl services4", kinds: &["element"] },
     Damage { command: "nft flush map inet minictl endpoints4", kinds: &["element"] },
     Damage {
         command: "nft flush chain inet minictl translate-arriving",
@@ -39,6 +39,7 @@ const ON_NFTABLES: &[Damage] = &[
     },
 ];
 const ON_IPVS: &[Damage] = &[
+    Damage { command: "nft flush map inet minictl balanced4", kinds: &["element"] },
     Damage { command: "ipvsadm -C", kinds: &["virtual-server"] },
     Damage { command: "ipvsadm -D -t 10.96.0.11:80", kinds: &["virtual-server"] },
     Damage { command: "ipvsadm -E -t 10.96.0.11:80 -s lc", kinds: &["virtual-server"] },
