@@ -1,4 +1,5 @@
 //! A proxy with one rule, to be measured and tried out: `ingress_proxy LISTEN BACKEND...`.
+#![expect(clippy::print_stdout, reason = "it is a program of its own")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -104,7 +104,7 @@ impl Counts {
 /// The page of all workers together.
 #[must_use]
 pub(crate) fn render(workers: &[Arc<Counts>]) -> String {
-    let sum = |of: &dyn Fn(&Counts) -> &AtomicU64| -> u64 {
+    let sum = |of: Which<'_>| -> u64 {
         workers.iter().map(|counts| of(counts).load(Ordering::Relaxed)).sum()
     };
     let mut page = String::new();
@@ -130,7 +130,7 @@ pub(crate) fn render(workers: &[Arc<Counts>]) -> String {
         .collect();
     let help = "Failures of backends.";
     family("minictl_ingress_backend_failures_total", "counter", help, &failures);
-    let mut single = |name: &str, kind: &str, help: &str, of: &dyn Fn(&Counts) -> &AtomicU64| {
+    let mut single = |name: &str, kind: &str, help: &str, of: Which<'_>| {
         family(name, kind, help, &[(String::new(), sum(of).to_string())]);
     };
     single("minictl_ingress_connections_total", "counter", "Connections of clients.", &|c| {
@@ -143,11 +143,14 @@ pub(crate) fn render(workers: &[Arc<Counts>]) -> String {
     single("minictl_ingress_refused_connections_total", "counter", help, &|c| {
         &c.refused_connections
     });
-    page.push_str(&histogram(&sum));
+    page.push_str(&histogram(sum));
     page
 }
 
-fn histogram(sum: &dyn Fn(&dyn Fn(&Counts) -> &AtomicU64) -> u64) -> String {
+/// Which counter is meant.
+type Which<'a> = &'a dyn Fn(&Counts) -> &AtomicU64;
+
+fn histogram(sum: impl Fn(Which<'_>) -> u64) -> String {
     let name = "minictl_ingress_response_seconds";
     let mut page = format!(
         "# HELP {name} Time from a request's head to that of its answer.\n# TYPE {name} histogram\n"

@@ -61,7 +61,8 @@ use PathKind::{Exact, Prefix};
 /// The table of concepts/services-networking/ingress, row by row.
 #[test]
 fn paths_match_as_upstream_documents() {
-    let rows: &[(&[(PathKind, &str)], &str, Option<usize>)] = &[
+    type Row<'a> = (&'a [(PathKind, &'a str)], &'a str, Option<usize>);
+    let rows: &[Row<'_>] = &[
         (&[(Prefix, "/")], "/any/path", Some(0)),
         (&[(Exact, "/foo")], "/foo", Some(0)),
         (&[(Exact, "/foo")], "/bar", None),

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::rig::{Rig, Rules, Server, get, raw, soon};
+use crate::rig::{Rig, Rules, Server, get, raw, soon};
 
 async fn rig() -> (Server, Rig) {
     let web = Server::telling("web").await;

@@ -10,7 +10,7 @@ use ingress::objects::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::rig::{Rig, Rules, Server, free_address, get, raw, reason};
+use crate::rig::{Rig, Rules, Server, free_address, get, raw, reason};
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_named() {

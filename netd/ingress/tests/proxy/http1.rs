@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::rig::{Rig, Rules, Server, free_address, get, raw, reason, send, soon, text};
+use crate::rig::{Rig, Rules, Server, free_address, get, raw, reason, send, soon, text};
 
 #[tokio::test]
 async fn requests_go_where_host_and_path_say() {
@@ -165,7 +165,7 @@ async fn a_request_flows_part_by_part() {
             while let Some(part) = parts.next().await {
                 told.send(part.unwrap()).await.unwrap();
             }
-            super::rig::page("done")
+            crate::rig::page("done")
         }
     })
     .await;

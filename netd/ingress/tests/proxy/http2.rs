@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::rig::{Rig, Rules, Server, soon, text};
+use crate::rig::{Rig, Rules, Server, soon, text};
 
 async fn http2<B>(address: std::net::SocketAddr) -> SendRequest<B>
 where
@@ -53,14 +53,14 @@ async fn many_requests_at_a_time_on_one_connection() {
 #[tokio::test]
 async fn a_backend_of_http2_gets_http2_from_all_clients() {
     let web = Server::start(|request| async move {
-        super::rig::page(format!("{:?} {}", request.version(), request.uri()))
+        crate::rig::page(format!("{:?} {}", request.version(), request.uri()))
     })
     .await;
     let rules = Rules::default()
         .lead("a.test", "/", "web", &[web.address])
         .speaking("web", "kubernetes.io/h2c");
     let rig = Rig::start(rules);
-    let answer = super::rig::get(rig.plain, "a.test", "/x").await;
+    let answer = crate::rig::get(rig.plain, "a.test", "/x").await;
     assert_eq!(answer.body(), "HTTP/2.0 http://a.test/x");
     let mut sender = http2(rig.plain).await;
     let request = Request::get("http://a.test/y").body(Empty::<Bytes>::new()).unwrap();

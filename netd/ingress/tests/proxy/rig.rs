@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,23 +24,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 /// Nothing on loopback takes longer, unless it never ends.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Waits, but not for ever.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(LIMIT, future).await {
         Ok(value) => value,
         Err(_) => panic!("this takes too long: {what}"),
     }
 }
 
-pub fn name(name: &str) -> ObjectName {
+pub(crate) fn name(name: &str) -> ObjectName {
     ObjectName::new("shop", name)
 }
 
 /// A cluster under construction.
 #[derive(Default)]
-pub struct Rules {
+pub(crate) struct Rules {
     cluster: Cluster,
     options: Options,
     tls: Vec<Tls>,
@@ -48,7 +48,7 @@ pub struct Rules {
 
 impl Rules {
     /// One host and prefix leads to one Service with these endpoints.
-    pub fn lead(mut self, host: &str, path: &str, service: &str, to: &[SocketAddr]) -> Self {
+    pub(crate) fn lead(mut self, host: &str, path: &str, service: &str, to: &[SocketAddr]) -> Self {
         let backend = Backend::Service(service.into(), Port::Number(80));
         let path = Path { path: path.into(), kind: PathKind::Prefix, backend };
         let rule = Rule { host: host.into(), paths: vec![path] };
@@ -80,7 +80,7 @@ impl Rules {
     }
 
     /// The last Service speaks this.
-    pub fn speaking(mut self, service: &str, app_protocol: &str) -> Self {
+    pub(crate) fn speaking(mut self, service: &str, app_protocol: &str) -> Self {
         let object = self.cluster.services.get_mut(&name(service)).expect("it was made before");
         let mut changed = (**object).clone();
         changed.ports[0].app_protocol = Some(app_protocol.into());
@@ -89,7 +89,7 @@ impl Rules {
     }
 
     /// The Service stands for a name outside.
-    pub fn external(mut self, service: &str, external: &str) -> Self {
+    pub(crate) fn external(mut self, service: &str, external: &str) -> Self {
         let object = self.cluster.services.get_mut(&name(service)).expect("it was made before");
         let mut changed = (**object).clone();
         changed.external_name = Some(external.into());
@@ -98,13 +98,13 @@ impl Rules {
     }
 
     /// Ingresses from here on have these annotations.
-    pub fn with(mut self, options: Options) -> Self {
+    pub(crate) fn with(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
     /// The next Ingress has a certificate.
-    pub fn secured(mut self, host: &str, secret: &str, content: TlsSecret) -> Self {
+    pub(crate) fn secured(mut self, host: &str, secret: &str, content: TlsSecret) -> Self {
         self.tls = vec![Tls { hosts: vec![host.into()], secret: Some(secret.into()) }];
         self.cluster.secrets.insert(name(secret), Arc::new(content));
         self
@@ -118,20 +118,20 @@ impl Rules {
 }
 
 /// A proxy that runs.
-pub struct Rig {
-    pub proxy: Proxy,
+pub(crate) struct Rig {
+    pub(crate) proxy: Proxy,
     keyring: Keyring,
-    pub plain: SocketAddr,
-    pub tls: SocketAddr,
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
 }
 
 impl Rig {
     /// Starts one worker: what is reused and what is not can be counted then.
-    pub fn start(rules: Rules) -> Self {
+    pub(crate) fn start(rules: Rules) -> Self {
         Self::with_workers(1, rules)
     }
 
-    pub fn with_workers(workers: usize, rules: Rules) -> Self {
+    pub(crate) fn with_workers(workers: usize, rules: Rules) -> Self {
         let mut proxy = Proxy::start(workers).unwrap();
         let (plain, tls) = (free_address(), free_address());
         let doors = [Door { address: plain, tls: false }, Door { address: tls, tls: true }];
@@ -143,7 +143,7 @@ impl Rig {
     }
 
     /// The cluster changed.
-    pub fn change(&mut self, rules: Rules) -> Vec<Finding> {
+    pub(crate) fn change(&mut self, rules: Rules) -> Vec<Finding> {
         let cluster = rules.cluster();
         let mut routes = routes(&cluster);
         self.proxy.route(std::mem::take(&mut routes.table));
@@ -151,29 +151,29 @@ impl Rig {
         self.keyring.follow(certificates, &routes, &cluster, now)
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.plain)
     }
 }
 
 /// An address of loopback that nobody else listens at.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()
 }
 
 /// Text that a backend answers with.
-pub type Page = Response<Full<Bytes>>;
+pub(crate) type Page = Response<Full<Bytes>>;
 
-pub fn page(text: impl Into<Bytes>) -> Page {
+pub(crate) fn page(text: impl Into<Bytes>) -> Page {
     Response::new(Full::new(text.into()))
 }
 
 /// A backend of HTTP/1 and HTTP/2.
-pub struct Server {
-    pub address: SocketAddr,
-    pub connections: Arc<AtomicUsize>,
-    pub requests: Arc<AtomicUsize>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) requests: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -185,7 +185,7 @@ impl Drop for Server {
 
 impl Server {
     /// Tells which backend it is, and the head that it saw.
-    pub async fn telling(who: &'static str) -> Self {
+    pub(crate) async fn telling(who: &'static str) -> Self {
         Self::start(move |request| async move {
             let mut text = format!("{who}\n{} {}\n", request.method(), request.uri());
             for (name, value) in request.headers() {
@@ -199,7 +199,7 @@ impl Server {
     }
 
     /// Waits until a request has come.
-    pub async fn was_asked(&self) {
+    pub(crate) async fn was_asked(&self) {
         soon("a request", async {
             while self.requests.load(Ordering::SeqCst) == 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -208,7 +208,7 @@ impl Server {
         .await;
     }
 
-    pub async fn start<F, R, B>(answer: F) -> Self
+    pub(crate) async fn start<F, R, B>(answer: F) -> Self
     where
         F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<B>> + Send + 'static,
@@ -243,14 +243,14 @@ impl Server {
 }
 
 /// Sends bytes and reads until the other side closes, or is quiet for a while after an answer.
-pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // Who refuses may close before all is written.
     let _ = stream.write_all(bytes).await;
     read_all(&mut stream).await
 }
 
-pub async fn read_all(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     loop {
@@ -264,12 +264,12 @@ pub async fn read_all(stream: &mut TcpStream) -> String {
 }
 
 /// A request by HTTP/1.1 on a connection of its own.
-pub async fn get(address: SocketAddr, host: &str, path: &str) -> Response<String> {
+pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Response<String> {
     let request = Request::get(path).header("host", host).body(Full::default()).unwrap();
     send(address, request).await
 }
 
-pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<String> {
+pub(crate) async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Response<String> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -279,17 +279,13 @@ pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Respons
 }
 
 /// The answer with its body as text.
-pub async fn text(answer: Response<Incoming>) -> Response<String> {
+pub(crate) async fn text(answer: Response<Incoming>) -> Response<String> {
     let (parts, body) = answer.into_parts();
     let body = soon("a body", body.collect()).await.unwrap().to_bytes();
     Response::from_parts(parts, String::from_utf8_lossy(&body).into_owned())
 }
 
 /// Why the proxy answered itself.
-pub fn reason<B>(answer: &Response<B>) -> &str {
+pub(crate) fn reason<B>(answer: &Response<B>) -> &str {
     answer.headers().get("x-minictl-reason").map_or("", |value| value.to_str().unwrap())
-}
-
-pub fn localhost() -> IpAddr {
-    IpAddr::V4(Ipv4Addr::LOCALHOST)
 }

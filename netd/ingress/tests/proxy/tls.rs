@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::rig::{Rig, Rules, Server, get, soon, text};
+use crate::rig::{Rig, Rules, Server, get, soon, text};
 
 fn secret(host: &str) -> TlsSecret {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -154,7 +154,7 @@ async fn a_backend_that_speaks_tls_is_spoken_to_by_tls() {
         let (stream, _) = listener.accept().await.unwrap();
         let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
         let service = hyper::service::service_fn(|_| async {
-            Ok::<_, std::convert::Infallible>(super::rig::page("secret page"))
+            Ok::<_, std::convert::Infallible>(crate::rig::page("secret page"))
         });
         let _ = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)

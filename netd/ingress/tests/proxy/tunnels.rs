@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use super::rig::{Rig, Rules, Server, get, raw, reason, soon};
+use crate::rig::{Rig, Rules, Server, get, raw, reason, soon};
 
 /// A server that sends back what it hears.
 async fn echo() -> std::net::SocketAddr {
@@ -103,7 +103,7 @@ async fn a_websocket_on_an_http2_connection_passes() {
 #[tokio::test]
 async fn a_backend_may_say_no() {
     let web = Server::start(|_| async {
-        let mut answer = super::rig::page("members only");
+        let mut answer = crate::rig::page("members only");
         *answer.status_mut() = StatusCode::FORBIDDEN;
         answer
     })
