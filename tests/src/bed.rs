@@ -165,6 +165,37 @@ impl Process {
         line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
     }
 
+    /// Seconds of a processor that it and its children took since their start, all their threads
+    /// together.
+    ///
+    /// # Panics
+    /// When the program has ended.
+    #[must_use]
+    pub fn processor_seconds(&self) -> f64 {
+        let id = self.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap_or_default();
+        let all = children.split_whitespace().map(str::to_owned).chain([id.to_string()]);
+        let of = |id: String| {
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+            let stat = stat.expect("the program runs");
+            // After the name in parentheses, the twelfth and the next: hundredths of a second in
+            // the program and in the kernel (proc_pid_stat(5)).
+            let (_, after) = stat.rsplit_once(") ").expect("a name in parentheses");
+            let ticks = after.split(' ').skip(11).take(2);
+            ticks.map(|number| number.parse::<u32>().expect("a number")).sum::<u32>()
+        };
+        f64::from(all.map(of).sum::<u32>()) / 100.0
+    }
+
+    /// Binds all its threads, and those that they start, to these processors, such as `0` or `0,1`.
+    ///
+    /// # Panics
+    /// When there are none of these numbers.
+    pub fn stay_on(&self, processors: &str) {
+        let _ = crate::run("taskset", &["-a", "-p", "-c", processors, &self.id().to_string()]).ok();
+    }
+
     /// Asks it to end, as a supervisor would, and waits.
     ///
     /// # Panics
@@ -297,6 +328,12 @@ impl Bed {
     /// Starts netd for node-1.
     #[must_use]
     pub fn start_netd(&self, kubeconfig: &Path) -> Process {
+        self.start_netd_with(kubeconfig, &[])
+    }
+
+    /// The same with more flags.
+    #[must_use]
+    pub fn start_netd_with(&self, kubeconfig: &Path, flags: &[&str]) -> Process {
         let kubeconfig = kubeconfig.display().to_string();
         let args = [
             "netd",
@@ -309,6 +346,7 @@ impl Bed {
             "--service-cidr",
             SERVICE_CIDR,
         ];
+        let args = [&args[..], flags].concat();
         self.node_1.start(&minictl(), &args, &self.folder.path().join("netd.log"))
     }
 
