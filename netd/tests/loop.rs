@@ -8,6 +8,8 @@
 mod api;
 #[path = "loop/listening.rs"]
 mod listening;
+#[path = "loop/names.rs"]
+mod names;
 #[path = "packets/net.rs"]
 #[expect(dead_code, reason = "only a namespace is needed here, no packets")]
 mod net;

@@ -213,7 +213,7 @@ async fn another_server_takes_over_from_one_that_is_silent() {
     let began = Instant::now();
     let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
     assert_eq!(found.steps[0].source, Source::Upstream(other.addr));
-    assert!(began.elapsed() < Duration::from_secs(3), "a client waits no longer than five seconds");
+    assert!(began.elapsed() < Duration::from_secs(5), "a client waits no longer than five seconds");
     // It is not asked first again for a while.
     ask(&resolver, "none.example.com.", RecordType::A, CLIENT).await;
     assert_eq!(resolver.upstreams.failed.load(Ordering::Relaxed), 1);
