@@ -10,7 +10,7 @@ mod pool;
 
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service, Taint};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass};
+use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use resources::address_pool::AddressPool;
 use resources::object::Object;
@@ -114,6 +114,9 @@ pub(crate) fn create(
     }
     if let Some(new) = object.as_any().downcast_ref::<AddressPool>() {
         return pool::check(&api.ranges, snapshot, new, None);
+    }
+    if let Some(new) = object.as_any().downcast_ref::<ServiceCIDR>() {
+        return pool::check_services(snapshot, new, None);
     }
     Ok(Txn::default())
 }
@@ -261,6 +264,11 @@ pub(crate) fn update(
         (new.as_any().downcast_ref::<AddressPool>(), old.as_any().downcast_ref::<AddressPool>())
     {
         return pool::check(&api.ranges, snapshot, new, Some(old));
+    }
+    if let (Some(new), Some(old)) =
+        (new.as_any().downcast_ref::<ServiceCIDR>(), old.as_any().downcast_ref::<ServiceCIDR>())
+    {
+        return pool::check_services(snapshot, new, Some(old));
     }
     if let (Some(new), Some(old)) =
         (new.as_any_mut().downcast_mut::<Node>(), old.as_any().downcast_ref::<Node>())

@@ -85,20 +85,9 @@ async fn serve(
             authz::decide_tunnel(&user, &node)?;
             stream::tunnel::open(api, &mut parts, &node)
         }
-        Route::Dataplane { node, question } => {
+        asked @ (Route::Dataplane { .. } | Route::Dns { .. } | Route::LoadBalancer { .. }) => {
             reading(&parts.method)?;
-            authz::decide_admin(&user, &proto::dataplane_path(&node, question.name()))?;
-            Ok(reply.json(stream::dataplane::ask(api, &node, question, &query).await?))
-        }
-        Route::Dns { node, question } => {
-            reading(&parts.method)?;
-            authz::decide_admin(&user, &proto::dns_path(&node, question.name()))?;
-            stream::dns::ask(api, &node, question, &query).await
-        }
-        Route::LoadBalancer { node } => {
-            reading(&parts.method)?;
-            authz::decide_admin(&user, &proto::load_balancer_path(&node))?;
-            Ok(reply.json(stream::load_balancer::check(api, &node, &query).await?))
+            node_tells(api, &user, asked, &query, reply).await
         }
         Route::NoDefinitions => {
             reading(&parts.method)?;
@@ -125,6 +114,31 @@ async fn serve(
             }
             Ok(response)
         }
+    }
+}
+
+/// What a node is asked by way of its tunnel; only administrators may.
+async fn node_tells(
+    api: &Api,
+    user: &User,
+    asked: Route,
+    query: &Query,
+    reply: &Reply,
+) -> Result<Response, ApiError> {
+    match asked {
+        Route::Dataplane { node, question } => {
+            authz::decide_admin(user, &proto::dataplane_path(&node, question.name()))?;
+            Ok(reply.json(stream::dataplane::ask(api, &node, question, query).await?))
+        }
+        Route::Dns { node, question } => {
+            authz::decide_admin(user, &proto::dns_path(&node, question.name()))?;
+            stream::dns::ask(api, &node, question, query).await
+        }
+        Route::LoadBalancer { node } => {
+            authz::decide_admin(user, &proto::load_balancer_path(&node))?;
+            Ok(reply.json(stream::load_balancer::check(api, &node, query).await?))
+        }
+        _ => Err(ApiError::UnknownPath),
     }
 }
 

@@ -93,7 +93,8 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Server, StartError> {
-        has_room_for_nodes(&config)?;
+        let nodes = (config.node_cidr_prefix, config.node_cidr_prefix_v6);
+        has_room_for_nodes(&config.cluster_cidrs, nodes)?;
         let tls = tls::Acceptor::new(&config.pki)?;
         let dir = config.data_dir.join("store");
         let store = Store::open(store::Config { dir, history: HISTORY }).await?;
@@ -136,15 +137,34 @@ impl Server {
     }
 }
 
-fn has_room_for_nodes(config: &Config) -> Result<(), StartError> {
-    for range in &config.cluster_cidrs {
-        let node = match range {
-            IpNet::V4(_) => config.node_cidr_prefix,
-            IpNet::V6(_) => config.node_cidr_prefix_v6,
-        };
+/// Every range of pods has a slice for a node, whose prefix lengths are given for IPv4 and IPv6.
+fn has_room_for_nodes(ranges: &[IpNet], (v4, v6): (u8, u8)) -> Result<(), StartError> {
+    for range in ranges {
+        let node = if range.addr().is_ipv4() { v4 } else { v6 };
         if range.prefix_len() > node {
             return Err(StartError::PodRange { range: *range, node });
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_pods_has_room_for_a_node() {
+        let says = |ranges: &[&str]| {
+            let ranges: Vec<IpNet> = ranges.iter().map(|range| range.parse().unwrap()).collect();
+            has_room_for_nodes(&ranges, (24, 64)).map_err(|error| error.to_string())
+        };
+        assert_eq!(says(&["10.244.0.0/16", "fd00::/64"]), Ok(()));
+        assert_eq!(
+            says(&["10.244.0.0/16", "fd00::/72"]),
+            Err("the range of pods fd00::/72 is smaller than the /64 that each node gets of it: \
+                 give a shorter prefix"
+                .to_owned())
+        );
+        assert!(says(&["10.244.0.0/25"]).is_err());
+    }
 }

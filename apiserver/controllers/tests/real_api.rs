@@ -572,6 +572,17 @@ impl Cluster {
         }
     }
 
+    /// Waits until events about a Service have these reasons.
+    async fn tells(&self, name: &str, reasons: &[&str]) {
+        self.eventually(&format!("events of {name}: {reasons:?}"), async |cluster| {
+            let all = cluster.api::<Event>("default").list(&ListParams::default()).await.unwrap();
+            let about = all.iter().filter(|e| e.involved_object.name.as_deref() == Some(name));
+            let told: Vec<&str> = about.filter_map(|e| e.reason.as_deref()).collect();
+            reasons.iter().all(|reason| told.contains(reason))
+        })
+        .await;
+    }
+
     fn pools(&self) -> Api<AddressPool> {
         Api::all(self.client.clone())
     }
@@ -616,20 +627,14 @@ async fn services_move_from_the_nodes_to_a_pool_and_wait_for_what_is_taken() {
     let freed: Vec<&str> = freed.iter().map(String::as_str).collect();
     services.delete("a", &DeleteParams::default()).await.unwrap();
     cluster.balances("b", &freed, "FromPool").await;
-    cluster
-        .eventually("the events tell of it", async |cluster| {
-            let all = cluster.api::<Event>("default").list(&ListParams::default()).await.unwrap();
-            let about_b = all.iter().filter(|e| e.involved_object.name.as_deref() == Some("b"));
-            let reasons: Vec<&str> = about_b.filter_map(|e| e.reason.as_deref()).collect();
-            ["AllocationFailed", "IPAllocated"].iter().all(|reason| reasons.contains(reason))
-        })
-        .await;
+    cluster.tells("b", &["AllocationFailed", "IPAllocated"]).await;
 
     // The pool goes, and the address stays.
     cluster.pools().delete("default", &DeleteParams::default()).await.unwrap();
     cluster.create::<Service>("default", balanced("c", 8081)).await;
     cluster.balances("c", &["10.1.0.1", "10.1.0.2"], "NodeAddresses").await;
     cluster.balances("b", &freed, "FromPool").await;
+    cluster.tells("b", &["OutsidePools"]).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! An AddressPool has addresses that nobody else has: no other pool, no Service or pod range, no node.
+//! The other way round, a new range of Services keeps clear of the pools.
 //!
 //! What joins the cluster later is not held up by a pool: an address that a node has is never given
 //! out, and a pool that has one may be changed in everything else.
@@ -8,7 +9,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use resources::address_pool::{AddressPool, AddressRange, range_path};
-use resources::field::FieldErrors;
+use resources::field::{FieldErrors, Path};
 use resources::{service_cidr, table};
 use store::{Check, Op, Snapshot, Txn};
 
@@ -47,16 +48,40 @@ pub(super) fn check(
     Ok(one_by_one(snapshot, name))
 }
 
+/// Refuses a range of Services, or one more family of it, that pools have addresses of.
+pub(super) fn check_services(
+    snapshot: &Snapshot,
+    cidr: &ServiceCIDR,
+    old: Option<&ServiceCIDR>,
+) -> Result<Txn, ApiError> {
+    let ranges = |cidr: &ServiceCIDR| cidr.spec.as_ref().and_then(|spec| spec.cidrs.clone());
+    if old.is_some_and(|old| ranges(old) == ranges(cidr)) {
+        return Ok(Txn::default());
+    }
+    let name = cidr.metadata.name.as_deref().unwrap_or_default();
+    let owners = of_pools(snapshot, "")?;
+    let path = Path::new("spec").child("cidrs");
+    let mut errors = FieldErrors::new();
+    for (i, text) in ranges(cidr).iter().flatten().enumerate() {
+        errors.extend(overlap(text, &path.index(i), &owners));
+    }
+    if !errors.is_empty() {
+        let row = table::by_path("networking.k8s.io", "v1", "servicecidrs");
+        return Err(ApiError::invalid(row.ok_or(ApiError::UnknownPath)?, name, errors));
+    }
+    Ok(one_by_one(snapshot, name))
+}
+
 fn overlaps(pool: &AddressPool, owners: &[Owner]) -> FieldErrors {
     let texts = pool.spec.as_ref().map(|spec| spec.addresses.as_slice()).unwrap_or_default();
-    let mut errors = FieldErrors::new();
-    for (i, text) in texts.iter().enumerate() {
-        let Ok(range) = text.parse::<AddressRange>() else { continue };
-        let found = owners.iter().filter(|owner| owner.range.overlaps(range));
-        let path = range_path(i);
-        errors.extend(found.map(|o| path.invalid(text, format!("overlaps with {}", o.name))));
-    }
-    errors
+    texts.iter().enumerate().flat_map(|(i, text)| overlap(text, &range_path(i), owners)).collect()
+}
+
+/// Who else has addresses of the range that is written so; what is no range, validation refuses.
+fn overlap(text: &str, path: &Path, owners: &[Owner]) -> FieldErrors {
+    let Ok(range) = text.parse::<AddressRange>() else { return FieldErrors::new() };
+    let found = owners.iter().filter(|owner| owner.range.overlaps(range));
+    found.map(|owner| path.invalid(text, format!("overlaps with {}", owner.name))).collect()
 }
 
 fn of_pools(snapshot: &Snapshot, but: &str) -> Result<Vec<Owner>, ApiError> {
@@ -104,7 +129,7 @@ fn of_nodes(snapshot: &Snapshot) -> Result<Vec<Owner>, ApiError> {
     Ok(owners)
 }
 
-/// Two pools that are written at the same time would not see each other: the last one to change its
+/// Two that are written at the same time would not see each other: the last one to change its
 /// addresses is a key, which must be as it was.
 fn one_by_one(snapshot: &Snapshot, name: &str) -> Txn {
     let key = key::allocation("addresspools", "last");

@@ -1,5 +1,6 @@
 //! AddressPools and the Services that have their addresses, over the API.
 
+use apiserver::Features;
 use serde_json::{Value, json};
 
 use crate::harness::{Cluster, ask, message, node};
@@ -62,6 +63,12 @@ async fn a_pool_has_addresses_that_nobody_else_has() {
             )
         );
     }
+    let path = "/apis/networking.k8s.io/v1/servicecidrs";
+    let range = json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["10.9.0.0/28"] } });
+    let (code, refused) = cluster.post(path, range).await;
+    assert_eq!(code, 422, "{refused}");
+    let owner = r#"overlaps with 10.9.0.0/24 of the AddressPool "a""#;
+    assert!(message(&refused).ends_with(owner), "{refused}");
     // It may be changed where it stands.
     let larger = json!({ "spec": { "addresses": ["10.9.0.0/23"] } });
     let (code, changed) = cluster.merge(&format!("{POOLS}/a"), larger).await;
@@ -128,6 +135,43 @@ async fn without_a_pool_and_with_the_class_of_another_nothing_is_given() {
     let theirs = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "10.7.7.7" }] } } });
     let (_, written) = cluster.merge(&format!("{SERVICES}/b/status"), theirs).await;
     assert_eq!(addresses(&written), ["10.7.7.7"], "their controller may write it");
+}
+
+#[tokio::test]
+async fn a_server_may_leave_load_balancers_to_others() {
+    let features = Features { load_balancer: false, ..Features::default() };
+    let cluster = Cluster::with(features).await;
+    cluster.post(POOLS, pool("a", json!(["10.9.0.1-10.9.0.2"]))).await;
+    let (code, made) = cluster.post(SERVICES, balanced("web", json!({}))).await;
+    assert_eq!((code, addresses(&made).len(), said(&made)), (201, 0, ""), "{made}");
+    assert!(made["spec"]["ports"][0]["nodePort"].is_number(), "it has a nodePort: {made}");
+    let theirs = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "10.7.7.7" }] } } });
+    let (_, written) = cluster.merge(&format!("{SERVICES}/web/status"), theirs).await;
+    assert_eq!(addresses(&written), ["10.7.7.7"]);
+}
+
+#[tokio::test]
+async fn services_with_one_key_share_an_address_and_part_from_it() {
+    let cluster = Cluster::start().await;
+    cluster.post(POOLS, pool("a", json!(["10.9.0.1-10.9.0.3"]))).await;
+    let with = |name: &str, key: &str, port: u16| {
+        let mut service = balanced(name, json!({ "minictl.io/allow-shared-ip": key }));
+        service["spec"]["ports"] = json!([{ "port": port }]);
+        service
+    };
+    let (_, a) = cluster.post(SERVICES, with("a", "k", 80)).await;
+    let (_, b) = cluster.post(SERVICES, with("b", "k", 443)).await;
+    assert_eq!((addresses(&a), addresses(&b)), (vec!["10.9.0.1"], vec!["10.9.0.1"]));
+    let (_, c) = cluster.post(SERVICES, with("c", "k", 80)).await;
+    assert_eq!(addresses(&c), ["10.9.0.2"], "port 80 of the first is taken: {c}");
+    // A port more moves the one that wants it, and nobody else.
+    let more =
+        json!({ "spec": { "ports": [{ "name": "s", "port": 443 }, { "name": "p", "port": 80 }] } });
+    let (_, b) = cluster.merge(&format!("{SERVICES}/b"), more).await;
+    assert_eq!(addresses(&b), ["10.9.0.3"], "{b}");
+    cluster.delete(&format!("{SERVICES}/a"), json!({})).await;
+    let (_, d) = cluster.post(SERVICES, balanced("d", json!({}))).await;
+    assert_eq!(addresses(&d), ["10.9.0.1"], "all who had it are gone: {d}");
 }
 
 #[tokio::test]

@@ -33,7 +33,10 @@ impl Cluster {
 
     /// A server without Services of its own but that of the API server.
     pub(crate) async fn bare() -> Self {
-        let features = Features { dns: false, ingress: false, ..Features::default() };
+        Self::with(Features { dns: false, ingress: false, ..Features::default() }).await
+    }
+
+    pub(crate) async fn with(features: Features) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         Self::start_as(dir, &SERVICES, ADVERTISED, features).await
     }

@@ -37,8 +37,12 @@ pub(super) struct Cluster {
 impl Cluster {
     /// What the view knows.
     pub(super) fn of(view: &View) -> Self {
+        let services = view.services.all();
+        // Few clusters have one, and many have very many slices.
+        let any_local = services.iter().any(|service| is_local(service));
+        let slices = if any_local { view.endpoint_slices.all() } else { Vec::new() };
         let mut homes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for slice in view.endpoint_slices.all() {
+        for slice in slices {
             let Some(service) = meta::label(&*slice, SERVICE_NAME) else { continue };
             let serving = slice.endpoints.iter().flatten().filter(|endpoint| {
                 let conditions = endpoint.conditions.as_ref();
@@ -50,7 +54,7 @@ impl Cluster {
         }
         let with_ports = |pod: &Arc<Pod>| has_host_ports(pod) && !crate::pod::is_terminal(pod);
         Self {
-            services: view.services.all(),
+            services,
             nodes: view.nodes.all(),
             pods: view.pods.all().into_iter().filter(with_ports).collect(),
             homes,
