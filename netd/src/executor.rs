@@ -285,7 +285,8 @@ impl Executor {
         let is_udp = |f: &Frontend| f.protocol == Protocol::Udp;
         let mut udp: BTreeSet<Frontend> =
             self.plane.iter().map(|(f, _)| *f).filter(is_udp).collect();
-        self.plane = self.plane.anew(snapshot);
+        // A module that was missing may have been loaded since.
+        self.plane = Dataplane::lacking(missing_protocols()).anew(snapshot);
         udp.extend(self.plane.iter().map(|(f, _)| *f).filter(is_udp));
         self.refused.clear();
         self.sync_settings(&layout, report);
@@ -412,6 +413,10 @@ impl Executor {
         let is_served = self.table.known.is_some();
         let refused = self.table.replace(desired, report)?;
         self.note_refused(refused, report);
+        // From now on, nobody new is sent there.
+        if let Some(balancer) = self.balancer.as_mut().filter(|b| b.serves_until.is_some()) {
+            balancer.serves_until = retirement(layout.engine);
+        }
         if !is_served {
             self.write_servers(server_ops, report);
         }
@@ -423,8 +428,9 @@ impl Executor {
         let done = self.engine == Engine::Nftables
             && self.balancer.as_ref().is_some_and(Balancer::is_empty);
         if done {
+            let timeout = self.balancer.take().map(Balancer::close);
+            report.failures.extend(timeout.and_then(Result::err));
             report.failures.extend(self.network.delete_link(VIP_LINK).err());
-            self.balancer = None;
         }
     }
 

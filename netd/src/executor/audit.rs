@@ -1,15 +1,17 @@
 //! A cheap look, twice a second, for what the kernel sends no notice of: IPVS and kernel settings.
 //!
 //! What an audit costs does not grow with the number of Services: the kernel's own count of virtual
-//! servers tells of any that went or came; those that were edited are found by looking at a few at
-//! a time, in turn. What drains is looked at first, and goes when its last connection has ended.
+//! servers of IPv4 tells of any that went or came; those that were edited, and those of IPv6 that
+//! went, are found by looking at as many as a hundredth of the time allows, in turn. What drains is
+//! looked at first, and goes when its last connection has ended.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::time::{Duration, Instant};
 
-use netmodel::address::Frontend;
+use netmodel::address::{Backend, Frontend};
 use netmodel::dataplane::Touched;
-use netmodel::ipvs::{self, Server};
+use netmodel::ipvs;
 use netmodel::repair::{Object, Repair, summary};
 use netmodel::snapshot::Snapshot;
 
@@ -17,9 +19,13 @@ use super::servers::{Balancer, Idle};
 use super::{Changes, Executor, Report};
 use crate::kernel::{OpError, monitor, sysctl};
 
-/// Virtual servers looked at in one audit, besides those that drain.
+/// Time for looking at virtual servers in one audit, besides those that drain: a hundredth of what
+/// passes between two. The kernel has no cheaper way to read them: it sends no notice of a change,
+/// and the list of servers has no destinations in it, which must be asked for one by one.
+const BUDGET: Duration = Duration::from_millis(5);
+/// Virtual servers looked at in any case.
 const SHARE: usize = 32;
-/// Draining destinations looked at in one audit.
+/// Draining destinations looked at in one audit, in turn.
 const DRAINING: usize = 64;
 
 impl Executor {
@@ -107,15 +113,14 @@ impl Balancer {
     /// Compares the next few servers with what they should be.
     fn audit_share(&mut self) -> Result<bool, OpError> {
         let from = self.audited.map_or(Bound::Unbounded, Bound::Excluded);
-        let share: Vec<(Frontend, Server)> = self
-            .have
-            .servers
-            .range((from, Bound::Unbounded))
-            .take(SHARE)
-            .map(|(frontend, server)| (*frontend, server.clone()))
-            .collect();
-        self.audited = share.last().map(|(frontend, _)| *frontend);
-        for (frontend, left) in &share {
+        let rest = self.have.servers.range((from, Bound::Unbounded));
+        let start = Instant::now();
+        self.audited = None;
+        for (place, (frontend, left)) in rest.enumerate() {
+            if place >= SHARE && start.elapsed() > BUDGET {
+                return Ok(true);
+            }
+            self.audited = Some(*frontend);
             let Some(mut found) = self.kernel.server(*frontend)? else { return Ok(false) };
             let destinations = self.kernel.destinations(*frontend)?;
             found.destinations = destinations.iter().map(|d| (d.backend, d.weight)).collect();
@@ -123,12 +128,16 @@ impl Balancer {
                 return Ok(false);
             }
         }
+        // The next audit begins anew.
+        self.audited = None;
         Ok(true)
     }
 
     /// Some of the retired destinations that no connection is bound to any more.
     fn idle(&mut self) -> Result<Idle, OpError> {
-        let retired: Vec<_> = self.have.retired().take(DRAINING).collect();
+        let after = |place: &(Frontend, Backend)| self.swept.is_none_or(|last| *place > last);
+        let retired: Vec<_> = self.have.retired().filter(after).take(DRAINING).collect();
+        self.swept = retired.last().copied().filter(|_| retired.len() == DRAINING);
         let mut found = BTreeMap::new();
         for (frontend, _) in &retired {
             if !found.contains_key(frontend) {

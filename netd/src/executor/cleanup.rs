@@ -7,14 +7,12 @@ use netmodel::dataplane::Dataplane;
 use netmodel::ipvs;
 use netmodel::route::RouteOp;
 
+use super::servers::IPVS_DEFAULT;
 use super::{LOCAL_LINK, VIP_LINK};
 use crate::kernel::ipvs::Ipvs;
 use crate::kernel::nft::Table;
 use crate::kernel::route::Network;
 use crate::kernel::{self, OpError};
-
-/// Seconds for which IPVS remembers an idle TCP connection unless it is told otherwise.
-const IPVS_DEFAULT: u32 = 900;
 
 /// Removes all that the data plane ever put into this network namespace, and nothing else.
 /// Returns the steps that failed; the others are done all the same.

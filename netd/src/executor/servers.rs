@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
-use netmodel::address::Frontend;
+use netmodel::address::{Backend, Frontend};
 use netmodel::dataplane::Dataplane;
 use netmodel::ipvs::{self, DEFAULT_SCHEDULER, Op, Programmed, Schedulers, Server};
 use netmodel::nft::Layout;
@@ -16,8 +16,11 @@ use crate::kernel::ipvs::Ipvs;
 use crate::kernel::route::Network;
 use crate::kernel::{OpError, failed, sysctl};
 
+/// Seconds for which IPVS remembers an idle TCP connection unless it is told otherwise.
+pub(super) const IPVS_DEFAULT: u32 = 900;
+
 /// Destinations that no connection is bound to.
-pub(super) type Idle = BTreeSet<(Frontend, netmodel::address::Backend)>;
+pub(super) type Idle = BTreeSet<(Frontend, Backend)>;
 
 #[derive(Debug)]
 pub(super) struct Balancer {
@@ -30,6 +33,8 @@ pub(super) struct Balancer {
     pub(super) foreign: usize,
     /// The last server that an audit looked at.
     pub(super) audited: Option<Frontend>,
+    /// The last draining destination that an audit looked at.
+    pub(super) swept: Option<(Frontend, Backend)>,
     /// After a switch to nftables: until when connections that were asked for before are taken.
     pub(super) serves_until: Option<Instant>,
 }
@@ -42,6 +47,7 @@ impl Balancer {
             schedulers: Schedulers::default(),
             foreign: 0,
             audited: None,
+            swept: None,
             serves_until: None,
         })
     }
@@ -67,6 +73,9 @@ impl Balancer {
         self.foreign = all - servers.keys().filter(|f| f.addr.is_ipv4()).count();
         self.have = Programmed { servers, addresses };
         self.schedulers.default.clone_from(&layout.schedulers.default);
+        // A module that was loaded since is a scheduler that can be had now.
+        let is_there = |name: &str| std::path::Path::new("/sys/module").join(name).exists();
+        self.schedulers.missing.retain(|name| !is_there(&format!("ip_vs_{name}")));
         Ok(self.have.retired().filter(|place| connections.get(place) == Some(&0)).collect())
     }
 
@@ -169,6 +178,11 @@ impl Balancer {
     pub(super) fn serves_on(&mut self) -> bool {
         self.serves_until = self.serves_until.filter(|end| Instant::now() < *end);
         self.serves_until.is_some()
+    }
+
+    /// Leaves IPVS as it is where nobody uses it.
+    pub(super) fn close(mut self) -> Result<(), OpError> {
+        self.kernel.set_tcp_timeout(IPVS_DEFAULT)
     }
 
     /// Is nothing of ours left?

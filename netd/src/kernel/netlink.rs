@@ -318,15 +318,16 @@ impl Connection {
                 if !sequences.contains(&message.sequence) {
                     continue;
                 }
+                // Said by any message of a dump, the last one included.
+                if message.flags & FLAG_DUMP_INTERRUPTED != 0 && message.kind != TYPE_ERROR {
+                    failure = Some(io::ErrorKind::Interrupted.into());
+                }
                 match message.kind {
                     TYPE_ERROR => {
                         acknowledgements = acknowledgements.saturating_sub(1);
                         failure = failure.or(refusal(&message));
                     }
                     TYPE_DONE => acknowledgements = 0,
-                    _ if message.flags & FLAG_DUMP_INTERRUPTED != 0 => {
-                        failure = Some(io::ErrorKind::Interrupted.into());
-                    }
                     _ => each(message),
                 }
             }

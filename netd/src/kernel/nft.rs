@@ -48,13 +48,23 @@ const SEAL: &str = "seal";
 #[derive(Debug)]
 pub(crate) struct Table {
     netlink: Connection,
+    /// What the rules of the chains that others go to looked like when they were first seen after
+    /// they were written.
+    written: BTreeMap<ChainName, Rules>,
+}
+
+/// The rules of a chain, summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rules {
+    count: usize,
+    sum: u64,
 }
 
 impl Table {
     pub(crate) fn open() -> Result<Self, OpError> {
         let netlink =
             Connection::open(Protocol::Netfilter).map_err(failed("open a netfilter socket"))?;
-        Ok(Self { netlink })
+        Ok(Self { netlink, written: BTreeMap::new() })
     }
 
     /// The socket, for the other table.
@@ -74,7 +84,14 @@ impl Table {
             return Ok(None);
         }
         let mut pickers = self.chains()?;
-        pickers.retain(|chain, count| *count == chain_rules(*chain).len());
+        pickers.retain(|chain, found| {
+            let intact = self.written.get(chain).is_none_or(|written| written == found);
+            intact && found.count == chain_rules(*chain).len()
+        });
+        // An edit from before the first look shows by the number of rules alone.
+        for (chain, rules) in &pickers {
+            self.written.entry(*chain).or_insert(*rules);
+        }
         let mut elements = Vec::new();
         for container in Container::ALL {
             for family in Family::ALL {
@@ -123,6 +140,7 @@ impl Table {
             .map(|chain| Op::AddChain(*chain))
             .collect();
         self.execute(&remember)?;
+        self.written = self.chains()?;
         self.write_seal(desired)
     }
 
@@ -139,7 +157,12 @@ impl Table {
         for run in runs(ops) {
             batch.elements(&run);
         }
-        batch.commit().map_err(failed(format!("make {} changes in table {TABLE}", ops.len())))
+        batch.commit().map_err(failed(format!("make {} changes in table {TABLE}", ops.len())))?;
+        if !chains.is_empty() {
+            let found = self.chains()?;
+            self.written.extend(found.into_iter().filter(|(chain, _)| chains.contains(chain)));
+        }
+        Ok(())
     }
 
     /// Which clients keep which backends; nobody when there is no table.
@@ -231,16 +254,18 @@ impl Table {
         Ok(chain.and_then(|m| comment(attribute(body(&m), 12)?)))
     }
 
-    /// The chains that others go to, with their numbers of rules.
-    fn chains(&mut self) -> Result<BTreeMap<ChainName, usize>, OpError> {
-        let mut out: BTreeMap<ChainName, usize> = self
+    /// The chains that others go to, with their rules.
+    fn chains(&mut self) -> Result<BTreeMap<ChainName, Rules>, OpError> {
+        let none = Rules { count: 0, sum: FNV_START };
+        let mut out: BTreeMap<ChainName, Rules> = self
             .dump_chains()?
-            .filter_map(|m| Some((ChainName::parse(named(&m, 3)?)?, 0)))
+            .filter_map(|m| Some((ChainName::parse(named(&m, 3)?)?, none)))
             .collect();
         for rule in self.dump_rules()? {
             let chain = named(&rule, 2).and_then(ChainName::parse);
-            if let Some(count) = chain.and_then(|chain| out.get_mut(&chain)) {
-                *count += 1;
+            if let Some(rules) = chain.and_then(|chain| out.get_mut(&chain)) {
+                rules.count += 1;
+                rules.sum = fnv1a(attribute(body(&rule), 4).unwrap_or_default(), rules.sum);
             }
         }
         Ok(out)

@@ -97,7 +97,6 @@ fn ipvs_takes_calls_for_a_moment_after_it_was_left_and_then_no_more() {
     netd1.switch(&net.node1, Engine::Nftables);
     netd1.sync(&net.node1, &snapshot);
     assert!(taking(), "a client that nobody answered yet asks again");
-    assert_eq!(netd1.sync(&net.node1, &snapshot).writes, 0, "what is let in is as it should be");
     let deadline = Instant::now() + Duration::from_secs(30);
     while taking() {
         assert!(Instant::now() < deadline, "{}", net.node1.command("ipvsadm", "-Ln"));

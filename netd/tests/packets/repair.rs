@@ -67,6 +67,7 @@ fn what_somebody_else_broke_is_repaired() {
         "nft flush table inet minictl",
         "nft delete table inet minictl",
         "nft flush map inet minictl services4",
+        "nft flush map inet minictl balanced4",
         "nft delete element inet minictl endpoints4 { 10.96.0.11 . tcp . 80 . 0 }",
         "nft add element inet minictl vips4 { 10.96.7.7 }",
         "nft flush chain inet minictl refuse-passing",
@@ -76,9 +77,12 @@ fn what_somebody_else_broke_is_repaired() {
         "ip route del 10.96.0.0/12",
         "sysctl -q net.ipv4.ip_forward=0",
     ];
-    let by_nftables = ["endpoints4", "pick4-1"];
+    let of_others: &[&str] = match engine() {
+        Engine::Nftables => &["balanced4"],
+        Engine::Ipvs => &["services4", "endpoints4", "pick4-1"],
+    };
     for damage in damages {
-        if engine() == Engine::Ipvs && by_nftables.iter().any(|name| damage.contains(name)) {
+        if of_others.iter().any(|name| damage.contains(name)) {
             continue;
         }
         let (program, args) = damage.split_once(' ').unwrap();
@@ -89,6 +93,44 @@ fn what_somebody_else_broke_is_repaired() {
             assert!(answered(&outcome, &["b"], &[]), "{damage}: {outcome:?}");
         }
         assert_eq!(tcp(&net.a, at("10.96.0.11:81")), Outcome::Refused, "{damage}");
+    }
+}
+
+#[test]
+fn a_rule_that_was_replaced_in_its_place_is_put_back_and_named() {
+    if !root() {
+        return;
+    }
+    let net = isolated();
+    let _server = serve(&net.b, "b", at("10.244.1.6:8080"));
+    let mut snapshot = cluster();
+    add(&mut snapshot, "web", web("10.96.0.11"), &["10.244.1.6"]);
+    let mut netd = Netd::new(&net.node1, "node-1", engine());
+    netd.sync(&net.node1, &snapshot);
+    let serves = |when: &str| {
+        for outcome in both(&net.a, "10.96.0.11:80") {
+            assert!(answered(&outcome, &["b"], &[]), "{when}: {outcome:?}");
+        }
+        assert_eq!(tcp(&net.a, at("10.96.0.11:81")), Outcome::Refused, "{when}");
+    };
+    serves("at first");
+    let chains: &[&str] = match engine() {
+        Engine::Nftables => &["pick4-1", "refuse", "refuse-to-node"],
+        Engine::Ipvs => &["served", "refuse", "refuse-to-node"],
+    };
+    for chain in chains {
+        let listed = net.node1.command("nft", &format!("-a list chain inet minictl {chain}"));
+        let handles = listed.lines().filter(|line| line.starts_with("\t\t"));
+        let last = handles.filter_map(|line| line.rsplit_once("# handle ")).next_back();
+        let (_, handle) = last.unwrap_or_else(|| panic!("no rules in {listed}"));
+        net.node1
+            .command("nft", &format!("replace rule inet minictl {chain} handle {handle} drop"));
+        let report = netd.sync(&net.node1, &snapshot);
+        assert!(report.writes > 0, "{chain}: not noticed");
+        let named = report.repaired.iter().any(|repair| format!("{repair:?}").contains("edited"));
+        assert!(named, "{chain}: {:?}", report.repaired);
+        assert_eq!(netd.sync(&net.node1, &snapshot).writes, 0, "{chain}: not settled");
+        serves(chain);
     }
 }
 
