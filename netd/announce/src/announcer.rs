@@ -176,14 +176,8 @@ impl Announcer {
             }
             return actions;
         }
-        let (answer, rival) = segment.neighbour(now, &frame);
+        let answer = segment.neighbour(now, &frame);
         actions.extend(answer.map(|answer| Action::Send(link, answer.bytes())));
-        if let Some(Rival { address, mac }) = rival {
-            let link = segment.lan.name.clone();
-            let services = self.services(address);
-            self.conflicts += 1;
-            actions.push(Action::Tell(Told::Conflict { address, services, link, mac }));
-        }
         self.act(now, &mut actions);
         actions
     }
@@ -391,6 +385,11 @@ impl Announcer {
                 actions.push(Action::Groups(index, groups));
             }
             actions.extend(frames.into_iter().map(|frame| Action::Send(index, frame.bytes())));
+            for Rival { address, mac } in segment.rivals(now) {
+                self.conflicts += 1;
+                let (services, link) = (self.services(address), segment.lan.name.clone());
+                actions.push(Action::Tell(Told::Conflict { address, services, link, mac }));
+            }
             self.open.insert(index, segment);
         }
         self.sequence = sequence;

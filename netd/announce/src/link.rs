@@ -33,6 +33,9 @@ const REPEATS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(3)];
 /// Whoever else claims an address is answered by an announcement at most this often (RFC 5227, 2.4).
 const DEFENCE: Duration = Duration::from_secs(10);
+/// Who claims an address is taken for a stranger after this long: a node would have been heard by
+/// then, and frames of different kinds overtake each other where a machine is busy.
+const SUSPECT: Duration = Duration::from_millis(500);
 /// The same stranger is told of again after this long.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Strangers and nodes that are remembered: anybody may invent addresses.
@@ -104,6 +107,14 @@ impl Hold {
     }
 }
 
+/// Who claims an address that is held.
+#[derive(Clone, Copy, Debug)]
+struct Stranger {
+    /// When it is told of, or may be told of again.
+    judged_at: Moment,
+    told: bool,
+}
+
 /// A link that is listened to.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
@@ -116,8 +127,8 @@ pub(crate) struct Segment {
     held: BTreeMap<IpAddr, Hold>,
     /// Ethernet addresses of nodes, dead ones included.
     nodes: BTreeMap<Mac, Arc<str>>,
-    /// When strangers were told of.
-    strangers: BTreeMap<(IpAddr, Mac), Moment>,
+    /// Who claims what is held, and was not heard as a node.
+    strangers: BTreeMap<(IpAddr, Mac), Stranger>,
 }
 
 /// Who this node is, and how well it would serve.
@@ -213,49 +224,49 @@ impl Segment {
         heard != Heard::Same
     }
 
-    /// Takes in a question or a claim; gives what is to be sent.
-    pub(crate) fn neighbour(
-        &mut self,
-        now: Moment,
-        frame: &Frame,
-    ) -> (Option<Frame>, Option<Rival>) {
+    /// Takes in a question or a claim; gives the answer.
+    pub(crate) fn neighbour(&mut self, now: Moment, frame: &Frame) -> Option<Frame> {
         match &frame.content {
             Content::Arp(arp) => self.arp(now, arp),
             Content::Ndp(ndp) => self.ndp(now, frame.from, ndp),
-            Content::Beat(_) => (None, None),
+            Content::Beat(_) => None,
         }
     }
 
-    fn arp(&mut self, now: Moment, arp: &Arp) -> (Option<Frame>, Option<Rival>) {
+    fn arp(&mut self, now: Moment, arp: &Arp) -> Option<Frame> {
         if self.holds(arp.sender.into()) {
-            return (None, self.claimed(now, arp.sender.into(), arp.sender_mac));
+            self.claimed(now, arp.sender.into(), arp.sender_mac);
+            return None;
         }
         let asked = arp.operation == arp::Operation::Request && self.holds(arp.target.into());
-        (asked.then(|| Arp::answer(arp, self.lan.mac)), None)
+        asked.then(|| Arp::answer(arp, self.lan.mac))
     }
 
-    fn ndp(&mut self, now: Moment, from: Mac, ndp: &Ndp) -> (Option<Frame>, Option<Rival>) {
+    fn ndp(&mut self, now: Moment, from: Mac, ndp: &Ndp) -> Option<Frame> {
         if !self.holds(ndp.target.into()) {
-            return (None, None);
+            return None;
         }
         match ndp.message {
-            ndp::Message::Solicitation => (Some(Ndp::answer(ndp, from, self.lan.mac)), None),
+            ndp::Message::Solicitation => Some(Ndp::answer(ndp, from, self.lan.mac)),
             ndp::Message::Advertisement { .. } => {
-                (None, self.claimed(now, ndp.target.into(), ndp.mac.unwrap_or(from)))
+                self.claimed(now, ndp.target.into(), ndp.mac.unwrap_or(from));
+                None
             }
         }
     }
 
     /// Somebody says that a held address is its own.
-    fn claimed(&mut self, now: Moment, address: IpAddr, mac: Mac) -> Option<Rival> {
-        let hold = self.held.get_mut(&address).filter(|_| mac != self.lan.mac)?;
+    fn claimed(&mut self, now: Moment, address: IpAddr, mac: Mac) {
+        let Some(hold) = self.held.get_mut(&address).filter(|_| mac != self.lan.mac) else {
+            return;
+        };
         if self.nodes.contains_key(&mac) {
             // A node that did not hear of us yet, or speaks late. It yields with our next beat;
             // then everybody must be told again.
             if hold.next().is_none_or(|next| next > now + BEAT) {
                 hold.announce_from(now + BEAT);
             }
-            return None;
+            return;
         }
         // The pool is the administrator's word: one stray host must not switch a Service off. But
         // two that shout at each other help nobody.
@@ -263,15 +274,26 @@ impl Segment {
             hold.defended = Some(now);
             hold.due.push_front(now);
         }
-        let told = self.strangers.get(&(address, mac));
-        if told.is_some_and(|told| now < *told + TELL_AGAIN) {
-            return None;
-        }
         if self.strangers.len() >= REMEMBERED {
             self.strangers.clear();
         }
-        self.strangers.insert((address, mac), now);
-        Some(Rival { address, mac })
+        let stranger = Stranger { judged_at: now + SUSPECT, told: false };
+        self.strangers.entry((address, mac)).or_insert(stranger);
+    }
+
+    /// Those who claim what is held, and who did not turn out to be nodes.
+    pub(crate) fn rivals(&mut self, now: Moment) -> Vec<Rival> {
+        let nodes = &self.nodes;
+        self.strangers.retain(|(_, mac), stranger| {
+            !nodes.contains_key(mac) && (!stranger.told || now < stranger.judged_at)
+        });
+        let due = self.strangers.iter_mut();
+        let due = due.filter(|(_, stranger)| !stranger.told && now >= stranger.judged_at);
+        let judge = |((address, mac), stranger): (&(IpAddr, Mac), &mut Stranger)| {
+            *stranger = Stranger { judged_at: now + TELL_AGAIN, told: true };
+            Rival { address: *address, mac: *mac }
+        };
+        due.map(judge).collect()
     }
 
     /// The frames that are due.
@@ -328,6 +350,11 @@ impl Segment {
     pub(crate) fn next(&self, now: Moment) -> Moment {
         let listening = Some(self.listens_until).filter(|until| *until > now);
         let repeats = self.held.values().filter_map(Hold::next);
-        repeats.chain(listening).chain(self.peers.next_burial()).fold(self.next_beat, Moment::min)
+        let suspects = self.strangers.values().filter(|stranger| !stranger.told);
+        repeats
+            .chain(suspects.map(|stranger| stranger.judged_at))
+            .chain(listening)
+            .chain(self.peers.next_burial())
+            .fold(self.next_beat, Moment::min)
     }
 }

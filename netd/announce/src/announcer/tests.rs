@@ -437,11 +437,29 @@ fn a_stranger_with_the_address_is_told_of_once_and_answered_once() {
 }
 
 #[test]
+fn a_node_whose_claim_overtakes_its_beats_is_no_stranger() {
+    let mut world = World::new(2, &[FOUR]);
+    // The second node is heard late, and its claim first.
+    world.group[1] = 1;
+    world.pass(600);
+    assert_eq!(world.announcers(FOUR).len(), 2);
+    let mut frame = Arp::announcement(Ipv4Addr::new(192, 168, 56, 200), mac_of(2))[0].clone();
+    frame.from = mac_of(2);
+    world.nodes[0].waiting.push(frame.bytes());
+    world.pass(300);
+    world.group[1] = 0;
+    world.pass(2_000);
+    assert_eq!(world.announcers(FOUR).len(), 1);
+    let told = world.told(0);
+    assert!(!told.iter().any(|told| matches!(told, Told::Conflict { .. })), "{told:?}");
+}
+
+#[test]
 fn nodes_of_another_cluster_on_the_same_network_are_not_heard() {
     let mut world = World::new(2, &[FOUR]);
     let now = world.now;
     world.does(1, |announcer| announcer.order(now, 2, wanted(&[FOUR], None), true));
-    world.pass(600);
+    world.pass(1_200);
     assert_eq!(world.announcers(FOUR).len(), 2, "each cluster has its own");
     let told = world.nodes.iter().flat_map(|node| &node.told);
     let conflicts = told.filter(|(_, told)| matches!(told, Told::Conflict { .. })).count();
