@@ -8,8 +8,8 @@ LAB ?= lab
 RUNTIME_PACKAGES := containerd runc nftables iproute2 apt dpkg curl
 BUILD_PACKAGES := protobuf-compiler libprotobuf-dev gcc libc6-dev
 TEST_PACKAGES := jq conntrack bind9-dnsutils openssl ipvsadm qemu-system-x86 cpio busybox-static util-linux bsdutils procps kmod netbase git
-# A second tool to measure with.
-BENCH_PACKAGES := iperf3
+# Second tools to measure with, none of which starts a daemon.
+BENCH_PACKAGES := iperf3 dnsperf wrk nghttp2-client dnsmasq-base
 
 # Installs what is missing of a list of packages; $(1) is the list.
 define install

@@ -94,7 +94,12 @@ pub(crate) fn delays(bed: &Bed, to: SocketAddr, time: Duration, others: Option<u
                 u32::try_from(times.len()).expect("few questions").wrapping_mul(7919) % SERVICES;
             let name = inside(n);
             let start = Instant::now();
-            asker.ask(&name).expect("an answer");
+            match asker.ask(&name) {
+                Ok(_) => {}
+                // A question that is lost is one that took as long as its client waits.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => panic!("{error}"),
+            }
             times.push(start.elapsed().as_secs_f64() * 1e6);
         }
         times
