@@ -77,7 +77,7 @@ impl Cache {
             let mut at = 0_usize;
             self.answers.retain(|_, _| {
                 at += 1;
-                at % 8 != 0
+                !at.is_multiple_of(8)
             });
         }
     }

@@ -22,7 +22,7 @@ pub(crate) const LARGEST_DATAGRAM: u16 = 1232;
 /// What came.
 pub(crate) enum Incoming {
     /// A question to be answered.
-    Question(Question),
+    Question(Box<Question>),
     /// Something to be answered at once.
     Refused(Vec<u8>, ResponseCode),
     /// Something that gets no answer.
@@ -120,7 +120,7 @@ pub(crate) fn read(packet: &[u8], from: SocketAddr, protocol: Protocol) -> Incom
     } else if class != DNSClass::IN || is_refused(kind) {
         ResponseCode::Refused
     } else {
-        return Incoming::Question(question);
+        return Incoming::Question(Box::new(question));
     };
     Incoming::Refused(question.write(&Reply::code(code)), code)
 }

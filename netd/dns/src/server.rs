@@ -98,7 +98,7 @@ impl Server {
             Incoming::Nothing => return Handled::Ignored,
         };
         let Some(known) = self.resolver.now(question.asked(from.ip())) else {
-            return Handled::Later(Box::new(question));
+            return Handled::Later(question);
         };
         *answer = question.write(&known.reply);
         if known.for_all && !tcp {

@@ -75,8 +75,8 @@ impl Contract for Teller {
 fn refusal(error: TraceError) -> Status {
     let text = error.to_string();
     match error {
-        TraceError::NoPod { .. } => Status::not_found(text),
-        TraceError::NoName(_) | TraceError::NoKind(_) => Status::invalid_argument(text),
+        TraceError::UnknownPod { .. } => Status::not_found(text),
+        TraceError::BadName(_) | TraceError::BadKind(_) => Status::invalid_argument(text),
     }
 }
 

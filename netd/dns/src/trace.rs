@@ -23,11 +23,11 @@ pub(crate) use explain::explain;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TraceError {
     #[error("pod {namespace}/{name} is not known here, or has no address yet")]
-    NoPod { namespace: String, name: String },
+    UnknownPod { namespace: String, name: String },
     #[error("{0:?} is not a name")]
-    NoName(String),
+    BadName(String),
     #[error("{0:?} is not a kind of records")]
-    NoKind(String),
+    BadKind(String),
 }
 
 /// A Pod's search for a name.
@@ -68,10 +68,11 @@ pub(crate) async fn trace(
         "" => RecordType::A,
         kind => {
             let upper = kind.to_ascii_uppercase();
-            upper.parse().map_err(|_| TraceError::NoKind(kind.to_owned()))?
+            upper.parse().map_err(|_| TraceError::BadKind(kind.to_owned()))?
         }
     };
-    let no_pod = || TraceError::NoPod { namespace: namespace.to_owned(), name: name.to_owned() };
+    let no_pod =
+        || TraceError::UnknownPod { namespace: namespace.to_owned(), name: name.to_owned() };
     let (pod, domain) = {
         let zone = resolver.book.read();
         let pod = zone.pods().named(namespace, name).cloned().ok_or_else(no_pod)?;
@@ -83,7 +84,7 @@ pub(crate) async fn trace(
         searches: pods::searches(&pod.namespace, domain.trim_end_matches('.')),
         ndots: NDOTS,
     });
-    let names = names(typed, &config).ok_or_else(|| TraceError::NoName(typed.to_owned()))?;
+    let names = names(typed, &config).ok_or_else(|| TraceError::BadName(typed.to_owned()))?;
     let typed = typed.to_owned();
     let mut trace = Trace { pod, client, config, typed, kind, attempts: Vec::new() };
     if !trace.config.asks_here {

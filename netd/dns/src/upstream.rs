@@ -44,7 +44,7 @@ pub(crate) enum UpstreamError {
 enum ExchangeError {
     #[error("it takes too long")]
     Slow,
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("the answer can't be read")]
     Unreadable,

@@ -21,7 +21,7 @@ fn take(packet: &[u8], protocol: Protocol) -> Incoming {
 
 fn question(message: &Message, protocol: Protocol) -> Question {
     match take(&message.to_vec().unwrap(), protocol) {
-        Incoming::Question(question) => question,
+        Incoming::Question(question) => *question,
         Incoming::Refused(_, code) => panic!("refused: {code}"),
         Incoming::Nothing => panic!("not answered"),
     }
