@@ -219,7 +219,11 @@ fn admitted_addresses(
             out.push((addr, kind));
         }
         let owner = Owner { service: name.clone(), port: "".into() };
-        problems.extend(cause.map(|cause| Problem { owner, cause }));
+        // Where there is no pool, the nodes' own addresses are the balancer's on purpose.
+        let told = cause.filter(|cause| {
+            !(kind == Kind::LoadBalancer && matches!(cause, Cause::NodeAddress { .. }))
+        });
+        problems.extend(told.map(|cause| Problem { owner, cause }));
     }
     out
 }

@@ -173,6 +173,9 @@ fn connections_outlive_the_node_that_their_packets_came_to() {
     let mut by_6 = open(&net.client, &format!("[{VIP6}]:80"), 3);
     // Node 1 dies, and another is announced.
     net.switch.ip("link set n1 down");
+    // The switch shows its packets to all others now, whose business they are not.
+    let outcome = tcp(&net.client, at(&format!("{VIP}:80")));
+    assert_eq!(outcome, Outcome::Silence, "nobody deals with what was sent to another");
     net.reach_by(3);
     go_on(&mut by_4, &["one"], "by another node");
     go_on(&mut by_6, &["one"], "by another node");

@@ -132,6 +132,8 @@ pub fn body(layout: &Layout) -> String {
     let link = &layout.link;
     let mut arriving =
         vec![format!("type filter hook ingress device \"{link}\" priority 0; policy accept;")];
+    // A switch that does not know where a node is shows its packets to all.
+    arriving.push("meta pkttype != host accept".to_owned());
     // Only the first fragment has ports; all go the same way.
     arriving.push("ip frag-off & 0x3fff != 0 accept".to_owned());
     arriving.push("exthdr frag exists accept".to_owned());

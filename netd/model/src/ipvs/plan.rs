@@ -8,6 +8,7 @@ use crate::dataplane::{Dataplane, Touched};
 use crate::ipvs::{Programmed, Server, server};
 use crate::nft;
 use crate::nft::ruleset::{Engine, Layout};
+use crate::service::Pool;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,9 +156,11 @@ fn diff_server(
 }
 
 /// May a destination that is not wanted keep its connections? UDP has no end to wait for: a client
-/// that keeps sending would keep it for ever, so only while the backend still serves there.
+/// that keeps sending would keep it for ever, so only while the backend still serves there. Where a
+/// process of the node answers from now on, a server that only drains would refuse everybody new.
 fn drains(plane: &Dataplane, frontend: &Frontend, backend: &Backend) -> bool {
-    frontend.protocol != Protocol::Udp || plane.serves(frontend, backend)
+    let by_node = plane.get(frontend).is_some_and(|s| matches!(s.pool, Pool::Node(_)));
+    !by_node && (frontend.protocol != Protocol::Udp || plane.serves(frontend, backend))
 }
 
 /// The retired destinations (weight 0) that may go, of those that no connection is bound to; the

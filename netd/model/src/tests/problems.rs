@@ -14,6 +14,15 @@ fn told(snapshot: &Snapshot) -> Vec<String> {
 }
 
 #[test]
+fn a_balancer_may_have_the_nodes_own_addresses() {
+    let mut snapshot = cluster();
+    let mut service = web("10.96.0.70");
+    service.load_balancer_ips = ["192.168.56.70", "192.168.56.71"].map(ip).to_vec();
+    add(&mut snapshot, "web", service, vec![ready("10.244.1.6")]);
+    assert!(told(&snapshot).is_empty(), "{:?}", told(&snapshot));
+}
+
+#[test]
 fn addresses_that_belong_to_others() {
     let mut snapshot = cluster();
     let mut greedy = web("10.96.0.70");

@@ -14,6 +14,7 @@ use crate::dataplane::Dataplane;
 use crate::ipvs::{self, Programmed};
 use crate::nft::{self, Engine, Layout};
 use crate::packet::{From, Packet};
+use crate::service::Pool;
 use crate::snapshot::{ByNode, Endpoint, Service, ServiceName, ServicePort, Snapshot};
 
 const VIPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "10.96.0.3", "fd96::1"];
@@ -198,7 +199,10 @@ proptest! {
         for (frontend, server) in &old.servers {
             for backend in server.destinations.keys() {
                 let kept = have.servers.get(frontend).and_then(|s| s.destinations.get(backend));
-                let drains = frontend.protocol != Protocol::Udp || plane.serves(frontend, backend);
+                let by_node =
+                    plane.get(frontend).is_some_and(|s| matches!(s.pool, Pool::Node(_)));
+                let serves = frontend.protocol != Protocol::Udp || plane.serves(frontend, backend);
+                let drains = serves && !by_node;
                 prop_assert_eq!(kept, drains.then_some(&0), "{} {}", frontend, backend);
                 let virtual_address = Layout::of(&before, Engine::Ipvs).is_virtual(frontend.addr);
                 prop_assert!(!drains || !virtual_address || have.addresses.contains(&frontend.addr));
