@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -187,10 +186,6 @@ pub struct Client {
     pub frontend: Frontend,
     /// What it keeps.
     pub backend: Backend,
-    /// For how long after its last connection.
-    pub timeout: Duration,
-    /// How long that still is.
-    pub left: Duration,
 }
 
 /// The contents of all maps and sets.

@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use netmodel::address::{Backend, Family, Frontend, Protocol as Transport};
@@ -176,12 +175,7 @@ pub(super) fn read_client(family: Family, element: &[u8]) -> Option<Client> {
     let (Item::Client(addr, frontend), Value::Backend(backend)) = (key.item, value) else {
         return None;
     };
-    let milliseconds = |kind| {
-        let value = attribute(element, kind)?.try_into().ok()?;
-        Some(Duration::from_millis(u64::from_be_bytes(value)))
-    };
-    let timeout = milliseconds(4)?;
-    Some(Client { addr, frontend, backend, timeout, left: milliseconds(5).unwrap_or(timeout) })
+    Some(Client { addr, frontend, backend })
 }
 
 fn read_verdict(data: &[u8]) -> Option<Verdict> {
