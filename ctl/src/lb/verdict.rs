@@ -229,13 +229,12 @@ impl Case<'_> {
                 fix: "ask again in a second; if it stays so, see kubectl get nodes".to_owned(),
             };
         }
-        let said: BTreeSet<String> = self
-            .replies
-            .iter()
-            .filter(|reply| !reply.message.is_empty())
-            .map(|reply| format!("{}: {}", reply.node, reply.message))
-            .collect();
-        let said: Vec<String> = said.into_iter().collect();
+        let mut said: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for reply in self.replies.iter().filter(|reply| !reply.message.is_empty()) {
+            said.entry(&reply.message).or_default().push(&reply.node);
+        }
+        let said: Vec<String> =
+            said.iter().map(|(why, nodes)| format!("{}: {why}", nodes.join(", "))).collect();
         let fix = if reasons.contains("NoLocalEndpoint") {
             format!(
                 "make a pod of {} ready (kubectl get endpointslices), or set its \
