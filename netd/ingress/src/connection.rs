@@ -101,7 +101,8 @@ async fn http1<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |request| {
-        let answer = answer(worker.clone(), client.clone(), request);
+        // Its state is large, and hyper would move it from hand to hand.
+        let answer = Box::pin(answer(worker.clone(), client.clone(), request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
@@ -134,7 +135,8 @@ async fn http2<S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |request| {
-        let answer = answer(worker.clone(), client.clone(), request);
+        // Its state is large, and hyper would move it from hand to hand.
+        let answer = Box::pin(answer(worker.clone(), client.clone(), request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

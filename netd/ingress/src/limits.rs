@@ -32,6 +32,37 @@ pub(crate) const ERROR_RESETS: usize = 128;
 /// Bytes of a body that may be under way in HTTP/2.
 pub(crate) const WINDOW: u32 = 256 << 10;
 /// Connections of clients that a worker serves at a time; more wait in the kernel.
-pub(crate) const CONNECTIONS: usize = 8192;
-/// Connections of one client's address that a worker serves at a time; more are closed.
-pub(crate) const CONNECTIONS_OF_ONE: usize = 2048;
+const CONNECTIONS: usize = 8192;
+/// One client's address may have this part of them; what is more is closed.
+const PART_OF_ONE: usize = 4;
+
+/// How many connections a worker serves at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Connections {
+    /// Of all clients together.
+    pub(crate) all: usize,
+    /// Of one client's address.
+    pub(crate) of_one: usize,
+}
+
+impl Connections {
+    /// For each of so many workers, in a process that may open so many files. A connection has two
+    /// ends, and half of the files are left to the rest of the process.
+    pub(crate) fn of(workers: usize, files: usize) -> Self {
+        let all = (files / 2 / 2 / workers.max(1)).clamp(16, CONNECTIONS);
+        Self { all, of_one: all / PART_OF_ONE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_to_the_rest_of_the_process() {
+        assert_eq!(Connections::of(2, 1024), Connections { all: 128, of_one: 32 });
+        assert_eq!(Connections::of(2, 20_000), Connections { all: 2500, of_one: 625 });
+        assert_eq!(Connections::of(8, 1 << 20).all, 8192);
+        assert_eq!(Connections::of(64, 256).all, 16);
+    }
+}

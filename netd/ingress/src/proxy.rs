@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use nix::sys::resource::{Resource, getrlimit};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use socket2::{Domain, Socket, Type};
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::backend;
 use crate::certificates::{CertificateError, Certificates};
+use crate::limits::Connections;
 use crate::metrics::{self, Counts};
 use crate::table::Table;
 use crate::worker::{Command, Worker, run};
@@ -97,10 +99,10 @@ impl Proxy {
         let certificates = Arc::new(Certificates::new().map_err(StartError::Certificate)?);
         let server_tls = server_tls(certificates.clone()).map_err(StartError::Tls)?;
         let client_tls = backend::tls(&Arc::new(ring::default_provider()));
+        let most = Connections::of(workers, files());
         let workers = (0..workers.max(1))
             .map(|n| {
-                let worker =
-                    Worker::new(table.clone(), Arc::new(Counts::default()), client_tls.clone());
+                let worker = Worker::new(table.clone(), client_tls.clone(), most);
                 Handle::start(n, Arc::new(worker)).map_err(|error| StartError::Worker(n, error))
             })
             .collect::<Result<_, _>>()?;
@@ -199,6 +201,12 @@ fn server_tls(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rust
     config.session_storage = rustls::server::ServerSessionMemoryCache::new(SESSIONS);
     config.ticketer = ring::Ticketer::new()?;
     Ok(Arc::new(config))
+}
+
+/// How many files the process may open.
+fn files() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// One listening socket for each worker.

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::connection;
-use crate::limits::{CONNECTIONS, CONNECTIONS_OF_ONE};
+use crate::limits::Connections;
 use crate::metrics::Counts;
 use crate::pool::Pool;
 use crate::proxy::Door;
@@ -49,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) counts: Arc<Counts>,
     /// How backends are spoken to by TLS.
     pub(crate) tls: Arc<ClientConfig>,
+    most: Connections,
     clients: Clients,
 }
 
@@ -57,11 +58,11 @@ impl Worker {
     #[must_use]
     pub(crate) fn new(
         table: Arc<ArcSwap<Table>>,
-        counts: Arc<Counts>,
         tls: Arc<ClientConfig>,
+        most: Connections,
     ) -> Self {
-        let (pool, clients) = (Arc::new(Pool::new()), Clients::default());
-        Self { table, pool, counts, tls, clients }
+        let (pool, counts) = (Arc::new(Pool::new()), Arc::default());
+        Self { table, pool, counts, tls, most, clients: Clients::default() }
     }
 }
 
@@ -88,10 +89,15 @@ impl Clients {
     }
 
     /// A new connection's number and its end, unless its client has too many.
-    fn enter(&self, door: Door, address: IpAddr) -> Option<(u64, oneshot::Receiver<()>)> {
+    fn enter(
+        &self,
+        door: Door,
+        address: IpAddr,
+        most: Connections,
+    ) -> Option<(u64, oneshot::Receiver<()>)> {
         let mut open = self.open();
         let of_one = open.by_address.entry(address).or_default();
-        if *of_one >= CONNECTIONS_OF_ONE {
+        if *of_one >= most.of_one {
             return None;
         }
         *of_one += 1;
@@ -179,7 +185,7 @@ async fn accept(
     tls: Option<Arc<ServerConfig>>,
 ) {
     loop {
-        worker.clients.fewer_than(CONNECTIONS).await;
+        worker.clients.fewer_than(worker.most.all).await;
         match listener.accept().await {
             Ok((stream, peer)) => welcome(&worker, door, stream, peer, tls.clone()),
             Err(error) => {
@@ -198,7 +204,7 @@ fn welcome(
     tls: Option<Arc<ServerConfig>>,
 ) {
     let address = peer.ip();
-    let Some((id, end)) = worker.clients.enter(door, address) else {
+    let Some((id, end)) = worker.clients.enter(door, address, worker.most) else {
         worker.counts.refused();
         return;
     };

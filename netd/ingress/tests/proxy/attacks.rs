@@ -141,12 +141,12 @@ async fn an_offer_to_change_to_http2_is_not_passed_on() {
     assert!(!answer.contains("\nupgrade") && !answer.contains("http2-settings"), "{answer}");
 }
 
-/// Hundreds of clients that never finish their heads keep nobody from being served.
+/// Dozens of clients that never finish their heads keep nobody from being served.
 #[tokio::test]
 async fn slow_clients_keep_nobody_waiting() {
     let (_web, rig) = rig().await;
     let mut slow = Vec::new();
-    for n in 0..300 {
+    for n in 0..48 {
         let mut stream = TcpStream::connect(rig.plain).await.unwrap();
         let parts: [&[u8]; 3] = [b"", b"P", b"GET / HTTP/1.1\r\nHost: a\r\nX-"];
         stream.write_all(parts[n % 3]).await.unwrap();
