@@ -93,7 +93,7 @@ fn all(
         None
     });
     let all = [services.boxed(), slices.boxed(), nodes.boxed(), ranges.boxed(), pods.boxed()];
-    let events = select_all(all).filter_map(|event| std::future::ready(event));
+    let events = select_all(all).filter_map(std::future::ready);
     events.ready_chunks(CHUNK).boxed()
 }
 
