@@ -26,7 +26,8 @@ if wanted packets; then
   [ -n "$(cat tests)" ] || netd_tests packets nftables matrix:: sctp
   without_module dummy drivers/net/dummy.ko netd_tests packets ipvs links:: everyday::
 fi
-if wanted loop; then netd_tests loop ipvs; fi
+# There is no dig in the guest, and its names have nothing to do with the kernel.
+if wanted loop; then netd_tests loop ipvs --skip names::; fi
 if wanted cluster; then live_cluster; fi
 
 echo "$failures checks failed"
