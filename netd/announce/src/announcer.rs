@@ -197,6 +197,11 @@ impl Announcer {
         self.order(now, self.cluster, BTreeMap::new(), self.sound)
     }
 
+    /// The node's links, as they were told.
+    pub(crate) fn lans(&self) -> &[Lan] {
+        &self.lans
+    }
+
     /// When [`Self::tick`] is due; `None` while there is nothing to do.
     #[must_use]
     pub fn next(&self) -> Option<Moment> {
@@ -295,8 +300,11 @@ impl Announcer {
         };
         let offers: Vec<(Lan, BTreeSet<IpAddr>)> =
             self.lans.iter().map(|lan| (lan.clone(), offered(lan))).collect();
+        // A link that has another range now is the same link: who is heard there stays heard, and
+        // what is held stays held as long as its range is there.
         let stays = |segment: &Segment| {
-            offers.iter().any(|(lan, offers)| *lan == segment.lan && !offers.is_empty())
+            let is_it = |lan: &Lan| (lan.index, lan.mac) == (segment.lan.index, segment.lan.mac);
+            offers.iter().any(|(lan, offers)| is_it(lan) && !offers.is_empty())
         };
         let closing: Vec<u32> =
             self.open.iter().filter(|(_, s)| !stays(s)).map(|(index, _)| *index).collect();
@@ -306,8 +314,9 @@ impl Announcer {
         for (lan, offers) in offers.into_iter().filter(|(_, offers)| !offers.is_empty()) {
             let segment = self.open.entry(lan.index).or_insert_with(|| {
                 actions.push(Action::Open(lan.clone()));
-                Segment::open(now, lan)
+                Segment::open(now, lan.clone())
             });
+            segment.lan = lan;
             if segment.offers != offers {
                 segment.offers = offers;
                 segment.next_beat = now;

@@ -112,10 +112,7 @@ pub async fn run(
                 let _ = question.send(runner.announcer.view());
                 Vec::new()
             }
-            Some((link, frame)) = runner.frames.recv() => {
-                let now = runner.now();
-                runner.announcer.frame(now, link, &frame)
-            }
+            Some((link, frame)) = runner.frames.recv() => runner.hear(link, &frame),
             () = changed(&mut runner.monitor) => {
                 let at = Instant::now() + SETTLE;
                 runner.look_at = Some(look.map_or(at, |earlier| earlier.min(at)));
@@ -127,11 +124,11 @@ pub async fn run(
                 runner.announcer.tick(now)
             }
         };
-        runner.execute(actions, &mut tell);
+        runner.act(actions, &mut tell);
     }
     let now = runner.now();
     let actions = runner.announcer.farewell(now);
-    runner.execute(actions, &mut tell);
+    runner.act(actions, &mut tell);
 }
 
 async fn reached(at: Option<Instant>) {
@@ -156,6 +153,8 @@ struct Runner {
     links: Option<Links>,
     monitor: Option<Monitor>,
     look_at: Option<Instant>,
+    /// Frames that were heard since something else was due.
+    overdue: usize,
     open: BTreeMap<u32, Port>,
     frames: mpsc::Receiver<(u32, Box<[u8]>)>,
     incoming: mpsc::Sender<(u32, Box<[u8]>)>,
@@ -186,6 +185,7 @@ impl Runner {
             links: None,
             monitor: None,
             look_at: None,
+            overdue: 0,
             open: BTreeMap::new(),
             frames,
             incoming,
@@ -238,12 +238,13 @@ impl Runner {
             None => self.links.insert(Links::here()?).clone(),
         };
         let addresses = links.addresses().await?;
-        let nets = |index: u32| {
+        // Each range once and in order, however many addresses of it come and go.
+        let nets = |index: u32| -> BTreeSet<_> {
             let of_link = addresses.iter().filter(move |(link, _)| *link == index);
             of_link.map(|(_, net)| net.trunc()).filter(|net| is_of_a_network(*net)).collect()
         };
         let lans = links.list().await?.into_iter().filter(|link| link.up).filter_map(|link| {
-            let nets: Vec<_> = nets(link.index);
+            let nets: Vec<_> = nets(link.index).into_iter().collect();
             let mac = Mac::from_slice(&link.mac)?;
             let is_lan = !nets.is_empty() && !self.not_on.contains(&link.name);
             is_lan.then_some(Lan { index: link.index, name: link.name, mac, nets })
@@ -251,7 +252,42 @@ impl Runner {
         Ok(lans.collect())
     }
 
-    fn execute(&mut self, actions: Vec<Action>, tell: &mut impl FnMut(Told)) {
+    /// Takes a frame in. A flood of them keeps nothing else from its turn for longer than it takes
+    /// to hear what had waited when that was due: before, the others are not to be called silent.
+    fn hear(&mut self, link: u32, frame: &[u8]) -> Vec<Action> {
+        let now = self.now();
+        let mut actions = self.announcer.frame(now, link, frame);
+        let is_due = self.announcer.next().is_some_and(|next| next <= now);
+        self.overdue = if is_due { self.overdue + 1 } else { 0 };
+        if self.overdue > WAITING {
+            self.overdue = 0;
+            actions.extend(self.announcer.tick(now));
+        }
+        actions
+    }
+
+    /// Does what is to be done. A link that can't be opened is none for a while: nothing is claimed
+    /// where nobody is heard.
+    fn act(&mut self, mut actions: Vec<Action>, tell: &mut impl FnMut(Told)) {
+        loop {
+            let refused = self.execute(actions, tell);
+            if refused.is_empty() {
+                return;
+            }
+            let at = Instant::now() + RETRY;
+            self.look_at = Some(self.look_at.map_or(at, |earlier| earlier.min(at)));
+            let now = self.now();
+            let lans = self.announcer.lans().iter();
+            let others = lans.filter(|lan| !refused.contains(&lan.index)).cloned().collect();
+            actions = self.announcer.set_links(now, others);
+            // It is on a link, only not on one that can be had now: the log says so.
+            actions.retain(|action| !matches!(action, Action::Tell(Told::NotOnLink { .. })));
+        }
+    }
+
+    /// Gives the links that could not be opened.
+    fn execute(&mut self, actions: Vec<Action>, tell: &mut impl FnMut(Told)) -> BTreeSet<u32> {
+        let mut refused = BTreeSet::new();
         for action in actions {
             match action {
                 Action::Open(lan) => match Port::open(lan.index, &self.incoming) {
@@ -260,7 +296,11 @@ impl Runner {
                         self.open.insert(lan.index, port);
                     }
                     Err(error) => {
-                        tracing::warn!(%error, link = lan.name, "listen on a link for ARP and NDP");
+                        tracing::warn!(
+                            %error, link = lan.name,
+                            "listen on a link for ARP and NDP; it is tried again"
+                        );
+                        refused.insert(lan.index);
                     }
                 },
                 Action::Close(link) => drop(self.open.remove(&link)),
@@ -277,6 +317,7 @@ impl Runner {
                 Action::Tell(told) => tell(told),
             }
         }
+        refused
     }
 }
 
@@ -353,6 +394,58 @@ async fn read(link: u32, wire: Arc<Wire>, incoming: mpsc::Sender<(u32, Box<[u8]>
                 tracing::debug!(%error, "a link is not heard");
                 tokio::time::sleep(SETTLE).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netmodel::snapshot::ServiceName;
+
+    use super::*;
+
+    /// No link has this number.
+    const NOWHERE: u32 = 0x7fff_fff0;
+
+    /// A runner with an address to announce on a link that does not exist, and what it would do.
+    fn runner() -> (Runner, Vec<Action>) {
+        let mut runner = Runner::new("node-1", &[]);
+        let lan = Lan {
+            index: NOWHERE,
+            name: "none".to_owned(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            nets: vec!["192.168.56.0/24".parse().unwrap()],
+        };
+        let services = BTreeSet::from([ServiceName::new("default", "web")]);
+        let wanted = Wanted { services, declined: None };
+        let wanted = BTreeMap::from([(IpAddr::from([192, 168, 56, 200]), wanted)]);
+        let now = runner.now();
+        let mut actions = runner.announcer.set_links(now, vec![lan]);
+        actions.extend(runner.announcer.order(now, 1, wanted, true));
+        (runner, actions)
+    }
+
+    #[tokio::test]
+    async fn on_a_link_that_cannot_be_opened_nothing_is_claimed_and_it_is_looked_at_again() {
+        let (mut runner, actions) = runner();
+        assert!(runner.next().is_some(), "it would listen there");
+        let mut told = Vec::new();
+        runner.act(actions, &mut |one| told.push(one));
+        assert!(runner.next().is_none() && runner.look_at.is_some());
+        assert_eq!(told, []);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_frames_does_not_silence_a_node() {
+        let (mut runner, _) = runner();
+        let began = std::time::Instant::now();
+        let is_beat = |action: &Action| match action {
+            Action::Send(_, frame) => frame[12..14] == EtherType::Beat.number().to_be_bytes(),
+            _ => false,
+        };
+        // The link's first beat went with the orders; others are due a tenth of a second apart.
+        while !runner.hear(NOWHERE, b"no frame at all").iter().any(is_beat) {
+            assert!(began.elapsed() < Duration::from_secs(20), "no beat while frames come");
         }
     }
 }

@@ -503,6 +503,27 @@ fn when_a_link_goes_and_comes_back_the_node_listens_first() {
 }
 
 #[test]
+fn another_range_of_a_link_moves_no_address() {
+    let mut world = settled();
+    let elected = world.only(FOUR).unwrap();
+    let (now, told) = (world.now, world.told(elected).len());
+    let mut more = lan(elected + 1);
+    more.nets.push("10.1.0.0/16".parse().unwrap());
+    world.does(elected, |announcer| announcer.set_links(now, vec![more.clone()]));
+    assert_eq!(world.only(FOUR), Some(elected));
+    world.pass(1000);
+    assert_eq!(world.only(FOUR), Some(elected));
+    assert_eq!(world.told(elected).len(), told, "{:?}", world.told(elected));
+    assert_eq!(world.nodes[elected].announcer.view().links[0].lan, more);
+    // The range of an address goes: it is nobody's to ask for there.
+    let now = world.now;
+    more.nets.retain(|net| !net.contains(&ip(FOUR)));
+    world.does(elected, |announcer| announcer.set_links(now, vec![more]));
+    let view = world.nodes[elected].announcer.view();
+    assert_eq!(view.addresses[&ip(FOUR)].standing, Standing::Declines(Declined::NotOnLink));
+}
+
+#[test]
 fn what_is_sent_is_of_a_kind_that_sockets_are_opened_for() {
     let world = settled();
     for (_, _, frame) in &world.log {
