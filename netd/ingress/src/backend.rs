@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::body::Upload;
+use crate::connection::prepare;
 use crate::limits::{BUFFER_SIZE, CONNECT_TIMEOUT, HEAD_SIZE, WINDOW};
 use crate::pool::{Peer, Sender};
 use crate::table::Protocol;
@@ -54,8 +55,7 @@ pub(crate) fn tls(provider: &Arc<CryptoProvider>) -> Arc<ClientConfig> {
 pub(crate) async fn connect(peer: &Peer, tls: &Arc<ClientConfig>) -> Result<Sender, ConnectError> {
     let connecting = async {
         let stream = TcpStream::connect(peer.address).await.map_err(ConnectError::Connect)?;
-        // Small requests must not wait for the acknowledgement of those before.
-        stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+        prepare(&stream).map_err(ConnectError::Connect)?;
         match peer.protocol {
             Protocol::Http => http1(stream).await,
             Protocol::H2c => http2(stream).await,

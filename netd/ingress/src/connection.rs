@@ -28,12 +28,19 @@ use crate::limits::{
     KEEPALIVE, PENDING_RESETS, STREAMS, UNREAD_TIMEOUT, WINDOW,
 };
 use crate::rewound::Rewound;
-use crate::worker::Worker;
+use crate::worker::{Seat, Worker};
 
 /// How HTTP/2 begins without TLS; no method of HTTP/1 has this name.
 const PREFACE: &[u8] = b"PRI ";
 /// How often a quiet HTTP/2 connection is checked for life.
 const PING: Duration = Duration::from_secs(30);
+
+/// Who is at the other end, for as long as anything of the connection is under way.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) client: Client,
+    _seat: Seat,
+}
 
 /// Serves a connection to its end; `end` is told, or dropped, when it shall finish.
 pub(crate) async fn serve(
@@ -41,36 +48,38 @@ pub(crate) async fn serve(
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
     (peer, port): (SocketAddr, u16),
-    end: oneshot::Receiver<()>,
+    (seat, end): (Seat, oneshot::Receiver<()>),
 ) {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%error, "set up a client's connection");
         return;
     }
-    let client = Arc::new(Client::new(peer.ip(), port, tls.is_some()));
-    let Some(tls) = tls else { return http(worker, client, stream, end).await };
+    let client = Client::new(peer.ip(), port, tls.is_some());
+    let guest = Arc::new(Guest { client, _seat: seat });
+    let Some(tls) = tls else { return http(worker, guest, stream, end).await };
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, accepting).await else {
         worker.counts.handshake_failed();
         return;
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2(worker, client, stream, end).await;
+        http2(worker, guest, stream, end).await;
     } else {
-        http(worker, client, stream, end).await;
+        http(worker, guest, stream, end).await;
     }
 }
 
 /// Serves what may be HTTP/1.1 or, by prior knowledge, HTTP/2.
 async fn http<S>(
     worker: Arc<Worker>,
-    client: Arc<Client>,
+    guest: Arc<Guest>,
     mut stream: S,
     mut end: oneshot::Receiver<()>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Next::Other(first) = fast::serve(&worker, &client, &mut stream, &mut end).await else {
+    let Next::Other(first) = fast::serve(&worker, &guest.client, &mut stream, &mut end).await
+    else {
         // Whoever reads the end knows that nothing is missing.
         let _ = stream.shutdown().await;
         return;
@@ -79,30 +88,31 @@ async fn http<S>(
     let stream = Rewound { first: first.freeze(), stream };
     // Its state is large, and most connections never need it.
     if is_http2 {
-        Box::pin(http2(worker, client, stream, end)).await;
+        Box::pin(http2(worker, guest, stream, end)).await;
     } else {
-        Box::pin(http1(worker, client, stream, end)).await;
+        Box::pin(http1(worker, guest, stream, end)).await;
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Sets up a connection, to a client or to a backend: small parts must not wait for the
+/// acknowledgement of those before, and an end that died is found out.
+///
+/// # Errors
+/// The kernel refuses, because it is over already.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(UNREAD_TIMEOUT))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
-async fn http1<S>(
-    worker: Arc<Worker>,
-    client: Arc<Client>,
-    stream: S,
-    mut end: oneshot::Receiver<()>,
-) where
+async fn http1<S>(worker: Arc<Worker>, guest: Arc<Guest>, stream: S, mut end: oneshot::Receiver<()>)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |request| {
         // Its state is large, and hyper would move it from hand to hand.
-        let answer = Box::pin(answer(worker.clone(), client.clone(), request));
+        let answer = Box::pin(answer(worker.clone(), guest.clone(), request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
@@ -126,17 +136,13 @@ async fn http1<S>(
     }
 }
 
-async fn http2<S>(
-    worker: Arc<Worker>,
-    client: Arc<Client>,
-    stream: S,
-    mut end: oneshot::Receiver<()>,
-) where
+async fn http2<S>(worker: Arc<Worker>, guest: Arc<Guest>, stream: S, mut end: oneshot::Receiver<()>)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |request| {
         // Its state is large, and hyper would move it from hand to hand.
-        let answer = Box::pin(answer(worker.clone(), client.clone(), request));
+        let answer = Box::pin(answer(worker.clone(), guest.clone(), request));
         async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

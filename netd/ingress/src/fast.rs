@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::body::DOWNLOAD_PAUSE;
+use crate::connection::prepare;
 use crate::headers::Client;
 use crate::limits::{
     BUFFER_SIZE, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, RESPONSE_TIMEOUT,
@@ -302,7 +303,7 @@ fn accepts_html(head: &[u8]) -> bool {
 
 async fn connect(endpoint: SocketAddr) -> Option<TcpStream> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok()?.ok()?;
-    stream.set_nodelay(true).ok()?;
+    prepare(&stream).ok()?;
     Some(stream)
 }
 

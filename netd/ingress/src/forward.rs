@@ -17,7 +17,8 @@ use hyper::body::Incoming;
 
 use crate::backend;
 use crate::body::{BodyError, Download, Upload};
-use crate::headers::{self, Client};
+use crate::connection::Guest;
+use crate::headers;
 use crate::limits::RESPONSE_TIMEOUT;
 use crate::metrics::Failure;
 use crate::pool::{Lease, Peer, Sender};
@@ -33,12 +34,12 @@ const TRIES: usize = 2;
 /// Answers a request.
 pub(crate) async fn answer(
     worker: Arc<Worker>,
-    client: Arc<Client>,
+    guest: Arc<Guest>,
     request: Request<Incoming>,
 ) -> Response<Download> {
     let began = Instant::now();
     let (html, version) = (wants_html(request.headers()), request.version());
-    let answer = forward(&worker, &client, request).await.unwrap_or_else(|refusal| {
+    let answer = forward(&worker, &guest, request).await.unwrap_or_else(|refusal| {
         tracing::debug!(word = refusal.word(), %refusal, "a request is not answered by a backend");
         let mut answer = refusal.answer(html).map(|page| Download::Page(Some(page)));
         // What follows a request that is no good is not to be believed either.
@@ -53,9 +54,10 @@ pub(crate) async fn answer(
 
 async fn forward(
     worker: &Arc<Worker>,
-    client: &Client,
+    guest: &Arc<Guest>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Download>, Refusal> {
+    let client = &guest.client;
     let route = route(worker, &request)?;
     let authority = match request.uri().authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
@@ -101,7 +103,7 @@ async fn forward(
     let (mut response, lease) = send(worker, &route, &endpoints, request, progress).await?;
     if let Some(tunnel) = tunnel {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(tunnel.open(response));
+            return Ok(tunnel.open(response, guest.clone()));
         }
     } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let cause = "it changed to another protocol, unasked".to_owned();

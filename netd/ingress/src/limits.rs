@@ -12,9 +12,9 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a backend may take to begin its answer while the request makes no progress either;
 /// `minictl.io/response-timeout` on the Ingress is another.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the kernel tries to get rid of what a client does not read.
+/// How long the kernel tries to get rid of what the other side does not read.
 pub(crate) const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long an upgraded connection may be quiet before the kernel looks whether its ends live.
+/// How long a connection may be quiet before the kernel looks whether its other end lives.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Longest head of a request or an answer, in bytes; a longer one is answered with 431.

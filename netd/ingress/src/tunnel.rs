@@ -4,6 +4,8 @@
 //! backends are always asked in HTTP/1.1. After that bytes pass unseen, both ways. Idle tunnels stay
 //! open: the kernel's keep-alive finds out which ends are dead.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderValue};
@@ -14,6 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::body::Download;
+use crate::connection::Guest;
 use crate::headers;
 
 /// A client's wish.
@@ -57,11 +60,17 @@ impl Tunnel {
         parts.headers.insert(header::UPGRADE, self.protocol.clone());
     }
 
-    /// The backend agreed: tells the client, and joins the two ends.
-    pub(crate) fn open(self, mut response: Response<Incoming>) -> Response<Download> {
+    /// The backend agreed: tells the client, and joins the two ends. The guest counts among the
+    /// connections until they end.
+    pub(crate) fn open(
+        self,
+        mut response: Response<Incoming>,
+        guest: Arc<Guest>,
+    ) -> Response<Download> {
         let backend = hyper::upgrade::on(&mut response);
         let client = self.client;
         tokio::spawn(async move {
+            let _stays = guest;
             let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return };
             let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
             // An end that breaks off ends the other one, too; that is all there is to do.

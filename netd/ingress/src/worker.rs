@@ -211,19 +211,21 @@ fn welcome(
     worker.counts.opened();
     let worker = worker.clone();
     tokio::spawn(async move {
-        // However it ends: by itself, or because its task is dropped.
-        let _left = Leaving { worker: worker.clone(), id, address };
-        connection::serve(worker, stream, tls, (peer, door.address.port()), end).await;
+        let seat = Seat { worker: worker.clone(), id, address };
+        connection::serve(worker, stream, tls, (peer, door.address.port()), (seat, end)).await;
     });
 }
 
-struct Leaving {
+/// A client's place among the connections. It is free again when this is dropped, however the
+/// connection ended; a tunnel keeps it after its request is over.
+#[derive(Debug)]
+pub(crate) struct Seat {
     worker: Arc<Worker>,
     id: u64,
     address: IpAddr,
 }
 
-impl Drop for Leaving {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.worker.clients.leave(self.id, self.address);
         self.worker.counts.closed();

@@ -10,8 +10,10 @@ use crate::headers::Client;
 
 /// Longest head of a request that is looked at here.
 pub(crate) const MOST: usize = 8 << 10;
-/// Most headers of a request or an answer that is read here.
+/// Most headers of a request that is read here.
 const HEADERS: usize = 64;
+/// Most headers of an answer: nobody else could read one with more, hyper neither.
+const HEADERS_OF_ANSWER: usize = 100;
 
 /// A request that needs no thought.
 #[derive(Debug)]
@@ -215,7 +217,7 @@ pub(crate) enum Response {
 
 /// Reads an answer, and appends what the client shall see of it.
 pub(crate) fn response(bytes: &[u8], head_only: bool, out: &mut Vec<u8>) -> Response {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_OF_ANSWER];
     let mut parsed = httparse::Response::new(&mut headers);
     let length = match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,

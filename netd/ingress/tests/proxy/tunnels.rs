@@ -71,6 +71,35 @@ async fn a_websocket_outlives_the_rule_that_led_to_it() {
     converse(socket).await;
 }
 
+/// Or one client could have any number of them.
+#[tokio::test]
+async fn a_websocket_counts_among_the_connections_until_it_ends() {
+    let address = echo().await;
+    let rig = Rig::start(Rules::default().lead("", "/", "web", &[address]));
+    let open = || {
+        let page = rig.proxy.counters().render();
+        let line = page.lines().find(|line| line.starts_with("minictl_ingress_connections "));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok()).unwrap()
+    };
+    let mut sockets = Vec::new();
+    for count in 1..=3 {
+        let stream = TcpStream::connect(rig.plain).await.unwrap();
+        let (mut socket, _) = soon("101", client_async("ws://a.test/", stream)).await.unwrap();
+        // An echo has passed both joints: the request is over.
+        socket.send(Message::text("hello")).await.unwrap();
+        soon("an echo", socket.next()).await.unwrap().unwrap();
+        assert_eq!(open(), count);
+        sockets.push(socket);
+    }
+    drop(sockets);
+    soon("all places are free again", async {
+        while open() != 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// RFC 8441: a browser that has an HTTP/2 connection opens the WebSocket on it.
 #[tokio::test]
 async fn a_websocket_on_an_http2_connection_passes() {

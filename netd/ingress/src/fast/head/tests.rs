@@ -134,6 +134,18 @@ fn an_answer_with_two_meanings_is_none() {
 }
 
 #[test]
+fn an_answer_may_have_as_many_headers_as_hyper_reads() {
+    let with = |count: usize| {
+        let cookies: String = (0..count).map(|n| format!("Set-Cookie: c{n}=1\r\n")).collect();
+        told(&format!("HTTP/1.1 204 No Content\r\n{cookies}\r\n"), false)
+    };
+    let (read, seen) = with(100);
+    assert!(matches!(read, Response::Answer(_)), "{read:?}");
+    assert_eq!(seen.matches("Set-Cookie").count(), 100);
+    assert!(matches!(with(101).0, Response::Bad(_)));
+}
+
+#[test]
 fn a_client_sees_nothing_of_the_backends_connection() {
     let text = "HTTP/1.1 200 Fine\r\nConnection: x-hop, keep-alive\r\nX-Hop: 1\r\nX-Kept: 1\r\n\
                 Keep-Alive: timeout=5\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\n";
