@@ -83,7 +83,8 @@ fn withdraw(
     name: &str,
     held: &[IpAddr],
 ) -> Result<Txn, ApiError> {
-    if rules::condition(service).is_some() {
+    // Somebody may have taken the condition away by a write to the status.
+    if rules::condition(service).is_some() || !held.is_empty() {
         rules::set_condition(service, None, Time(now()));
         service.status.get_or_insert_default().load_balancer = Some(rules::status(&[]));
     }

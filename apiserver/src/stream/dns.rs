@@ -78,7 +78,7 @@ async fn trace(
         pod: text("pod"),
     };
     match tokio::time::timeout(PATIENCE, netd.trace(request)).await {
-        Err(_) => Err(unavailable(format!("the name server of node {node:?} does not answer"))),
+        Err(_) => Err(silent(node)),
         Ok(Err(status)) => Err(refused(node, &status)),
         Ok(Ok(reply)) => Ok(in_json(Body::from(json(reply)?))),
     }
@@ -98,12 +98,20 @@ async fn log(
         only_new: query.flag("onlyNew"),
         tail,
     };
-    let entries = netd.log(request).await.map_err(|status| refused(node, &status))?.into_inner();
+    // It begins at once, and may go on for ever.
+    let entries = match tokio::time::timeout(PATIENCE, netd.log(request)).await {
+        Err(_) => return Err(silent(node)),
+        Ok(begun) => begun.map_err(|status| refused(node, &status))?.into_inner(),
+    };
     let lines = entries.map(|entry| match entry {
         Ok(entry) => line(&entry),
         Err(status) => Err(std::io::Error::other(status.message().to_owned())),
     });
     Ok(in_json(Body::from_stream(lines)))
+}
+
+fn silent(node: &str) -> ApiError {
+    unavailable(format!("the name server of node {node:?} does not answer"))
 }
 
 fn line(entry: &LogEntry) -> std::io::Result<Bytes> {

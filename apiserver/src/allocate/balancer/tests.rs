@@ -80,6 +80,20 @@ async fn addresses_come_with_the_type_and_go_with_it() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_no_longer_ours_loses_its_address_though_nothing_is_said_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir).await;
+    let mut made = service("a", json!({}), &[80]);
+    write(&store, &mut made, None).await;
+    // A write to the status took the condition away.
+    rules::set_condition(&mut made, None, Time(now()));
+    let mut changed = made.clone();
+    changed.spec.as_mut().unwrap().type_ = Some("NodePort".to_owned());
+    write(&store, &mut changed, Some(&made)).await;
+    assert_eq!((addresses(&changed).as_str(), taken(&store)), ("", 0));
+}
+
+#[tokio::test]
 async fn a_service_without_an_address_says_why_and_gets_one_when_it_can() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir).await;
