@@ -57,8 +57,9 @@ pub(crate) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (out, head, answer) = (Vec::new(), Vec::new(), BytesMut::new());
-    let mut exchange = Exchange { worker, stream, out, head, answer };
+    let (out, head) = (Vec::new(), Vec::new());
+    let (early, answer) = (BytesMut::new(), BytesMut::new());
+    let mut exchange = Exchange { worker, stream, early, out, head, answer };
     let mut read = BytesMut::with_capacity(head::MOST);
     // However slowly a head comes: it has to be there in time.
     let mut due = Instant::now() + HANDSHAKE_TIMEOUT;
@@ -82,7 +83,10 @@ where
                 let Some(route) = find(worker, client, &request, &read) else {
                     return Next::Other(read);
                 };
-                match exchange.run(&route, &request).await {
+                let done = exchange.run(&route, &request).await;
+                read.extend_from_slice(&exchange.early);
+                exchange.early.clear();
+                match done {
                     Done::Answered { again } => {
                         read.advance(request.length);
                         // To be told to end is to serve no further request.
@@ -130,11 +134,15 @@ enum Trouble {
     Broken(String),
     /// It did not begin to answer in time.
     Late,
+    /// Nobody waits for the answer any more.
+    Left,
 }
 
 struct Exchange<'a, S> {
     worker: &'a Worker,
     stream: &'a mut S,
+    /// What the client sent while its answer was under way.
+    early: BytesMut,
     /// The head for the backend.
     out: Vec<u8>,
     /// The head for the client, and the body behind it as far as it came with it.
@@ -161,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
                 Err(trouble) => trouble,
             };
             let refusal = match trouble {
+                Trouble::Left => return Done::Answered { again: false },
                 // GET and HEAD may be sent twice.
                 Trouble::Stale => continue,
                 Trouble::Connect => {
@@ -196,24 +205,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         };
         let broken = |error: std::io::Error| Trouble::Broken(error.to_string());
         backend.write_all(&self.out).await.map_err(broken)?;
+        let (bytes, head) = (&mut self.answer, &mut self.head);
         let reading = async {
             loop {
-                self.answer.reserve(PART);
-                if backend.read_buf(&mut self.answer).await.map_err(broken)? == 0 {
+                bytes.reserve(PART);
+                if backend.read_buf(bytes).await.map_err(broken)? == 0 {
                     return Err(Trouble::Broken("it closed the connection".to_owned()));
                 }
-                while !self.answer.is_empty() {
-                    self.head.clear();
-                    match head::response(&self.answer, head_only, &mut self.head) {
+                while !bytes.is_empty() {
+                    head.clear();
+                    match head::response(bytes, head_only, head) {
                         Response::Partial => break,
-                        Response::Early(length) => self.answer.advance(length),
+                        Response::Early(length) => bytes.advance(length),
                         Response::Answer(answer) => return Ok(answer),
                         Response::Bad(why) => return Err(Trouble::Broken(why.to_owned())),
                     }
                 }
             }
         };
-        let answer = timeout(patience, reading).await.unwrap_or(Err(Trouble::Late))?;
+        let reading = unless_gone(self.stream, &mut self.early, timeout(patience, reading));
+        let answer = reading.await.ok_or(Trouble::Left)?.unwrap_or(Err(Trouble::Late))?;
         Ok((backend, answer))
     }
 
@@ -244,9 +255,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
             self.head.clear();
             self.answer.reserve(BUFFER_SIZE);
             let reading = timeout(DOWNLOAD_PAUSE, backend.read_buf(&mut self.answer));
-            match reading.await {
-                Ok(Ok(count)) if count > 0 => {}
-                Ok(Ok(_)) => break body.ends_here(),
+            match unless_gone(self.stream, &mut self.early, reading).await {
+                Some(Ok(Ok(count))) if count > 0 => {}
+                Some(Ok(Ok(_))) => break body.ends_here(),
                 _ => break false,
             }
         };
@@ -291,6 +302,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
             self.stream.flush().await
         };
         Done::Answered { again: sent.await.is_ok() }
+    }
+}
+
+/// Waits for a backend, unless the client leaves meanwhile; what the client sends is kept.
+async fn unless_gone<S, T>(
+    stream: &mut S,
+    early: &mut BytesMut,
+    backend: impl Future<Output = T>,
+) -> Option<T>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut backend = std::pin::pin!(backend);
+    loop {
+        tokio::select! {
+            biased;
+            heard = backend.as_mut() => return Some(heard),
+            // Whoever sends that much ahead is there.
+            count = stream.read_buf(early), if early.len() < head::MOST => match count {
+                Ok(count) if count > 0 => {}
+                _ => return None,
+            },
+        }
     }
 }
 

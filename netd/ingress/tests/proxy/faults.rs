@@ -8,9 +8,9 @@ use std::time::Duration;
 use http::StatusCode;
 use ingress::objects::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::rig::{Rig, Rules, Server, free_address, get, raw, reason};
+use crate::rig::{Rig, Rules, Server, free_address, get, raw, reason, soon};
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_named() {
@@ -128,4 +128,54 @@ async fn a_name_outside_may_not_lead_to_the_node_itself() {
     let answer = get(rig.plain, "a", "/").await;
     assert_eq!((answer.status(), reason(&answer)), (StatusCode::BAD_GATEWAY, "name-not-resolved"));
     assert_eq!(secret.connections.load(Ordering::SeqCst), 0);
+}
+
+/// A backend that begins an answer, or none, and then waits: when the client leaves, so does the
+/// proxy, and a long wait holds no connection that nobody needs.
+#[tokio::test]
+async fn who_leaves_is_waited_for_by_nobody() {
+    let begun = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n";
+    for said in ["", begun] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let rules = Rules::default().lead("", "/", "web", &[listener.local_addr().unwrap()]);
+        let rig = Rig::start(rules);
+        let mut client = TcpStream::connect(rig.plain).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let (mut backend, _) = soon("the request", listener.accept()).await.unwrap();
+        let mut asked = [0; 4096];
+        assert!(backend.read(&mut asked).await.unwrap() > 0);
+        backend.write_all(said.as_bytes()).await.unwrap();
+        if !said.is_empty() {
+            assert!(client.read(&mut asked).await.unwrap() > 0);
+        }
+        drop(client);
+        let end = soon("the proxy's leaving", backend.read(&mut asked)).await;
+        assert_eq!(end.unwrap_or(0), 0, "{said:?}");
+    }
+}
+
+/// What a client sends ahead is answered, in turn.
+#[tokio::test]
+async fn requests_that_come_while_another_is_answered_wait_for_it() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let rules = Rules::default().lead("", "/", "web", &[listener.local_addr().unwrap()]);
+    let rig = Rig::start(rules);
+    let mut client = TcpStream::connect(rig.plain).await.unwrap();
+    client.write_all(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let (mut backend, _) = soon("the request", listener.accept()).await.unwrap();
+    let mut bytes = vec![0; 4096];
+    for n in 1..=3 {
+        let count = soon("a request", backend.read(&mut bytes)).await.unwrap();
+        let asked = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        assert!(asked.starts_with(&format!("GET /{n} ")), "{asked}");
+        // The next one, in two parts, before this one is answered.
+        let next = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", n + 1);
+        for part in [&next[..9], &next[9..]] {
+            client.write_all(part.as_bytes()).await.unwrap();
+        }
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}");
+        backend.write_all(answer.as_bytes()).await.unwrap();
+        let count = soon("an answer", client.read(&mut bytes)).await.unwrap();
+        assert!(bytes[..count].ends_with(n.to_string().as_bytes()), "answer {n}");
+    }
 }
