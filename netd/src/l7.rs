@@ -149,7 +149,8 @@ impl Keeper {
                     }
                 }
                 _ = again.tick() => {
-                    self.view.dirty.doors |= self.open.values().any(Option::is_some);
+                    let is_shut = self.open.values().any(Option::is_some);
+                    self.view.dirty.doors |= self.proxy.is_none() || is_shut;
                 }
             }
             if self.view.synced() {
@@ -161,8 +162,9 @@ impl Keeper {
 
     fn follow(&mut self) {
         let dirty = std::mem::take(&mut self.view.dirty);
-        if dirty.doors {
-            self.follow_doors();
+        let doors = dirty.doors.then(|| self.view.doors());
+        if doors.as_ref().is_some_and(|doors| !doors.is_empty()) {
+            self.start_proxy();
         }
         // Without a proxy nobody asks; the first door routes all.
         let Some(proxy) = &self.proxy else { return };
@@ -177,6 +179,10 @@ impl Keeper {
                     self.keyring.follow(proxy.certificates(), &self.routes, known, now);
             }
         }
+        // Whoever comes in finds the routes there.
+        if let Some(doors) = doors {
+            self.follow_doors(doors);
+        }
         let since = Instant::now();
         let all = self.routes.findings.iter().chain(&self.of_certificates).cloned();
         let old = std::mem::take(&mut self.findings);
@@ -188,21 +194,21 @@ impl Keeper {
             .collect();
     }
 
-    fn follow_doors(&mut self) {
-        let wanted = self.view.doors();
-        if self.proxy.is_none() && !wanted.is_empty() {
-            let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-            match Proxy::start(cores.min(MOST_WORKERS)) {
-                Ok(proxy) => {
-                    let _ = self.counted.set(proxy.counters());
-                    self.proxy = Some(proxy);
-                }
-                Err(error) => {
-                    tracing::error!(error = crate::error_chain(&error), "start Ingress");
-                    return;
-                }
-            }
+    fn start_proxy(&mut self) {
+        if self.proxy.is_some() {
+            return;
         }
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        match Proxy::start(cores.min(MOST_WORKERS)) {
+            Ok(proxy) => {
+                let _ = self.counted.set(proxy.counters());
+                self.proxy = Some(proxy);
+            }
+            Err(error) => tracing::error!(error = crate::error_chain(&error), "start Ingress"),
+        }
+    }
+
+    fn follow_doors(&mut self, wanted: Vec<Door>) {
         let Some(proxy) = &mut self.proxy else { return };
         let failed = proxy.listen(wanted.iter().copied());
         let mut open: BTreeMap<Door, Option<String>> =
