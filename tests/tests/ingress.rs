@@ -4,6 +4,7 @@
 //! Numbers of rows (K23, K27) are those of the course's list.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use e2e::room::{Room, SharedLab, text};
@@ -14,8 +15,14 @@ use tokio_tungstenite::tungstenite::Message;
 static LAB: SharedLab = SharedLab::new("ingress", "192.168.76.0/24", 2);
 const NODES: [&str; 2] = ["192.168.76.70", "192.168.76.71"];
 const SOON: Duration = Duration::from_secs(20);
+/// A default backend answers for the whole lab: who counts on there being none keeps it away.
+static DEFAULT_BACKEND: Mutex<()> = Mutex::new(());
 /// Where a test serves what no course image can.
 const CLIENT: &str = "192.168.76.10";
+
+fn default_backend() -> MutexGuard<'static, ()> {
+    DEFAULT_BACKEND.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Answers any request with the pod's name, the path, and the headers that came.
 const MIRROR: &str = r#"
@@ -162,10 +169,15 @@ fn rules_lead_by_host_and_path() {
 
         // A default backend takes what is left of a host that no rule names.
         if room.client() == "minictl" {
+            let _mine = default_backend();
             let backend = "{defaultBackend: {service: {name: rest, port: {name: http}}}}";
             room.applies(&ingress("by-default", backend));
             says(room, "http://nobody.test/", &[], "rest-");
             let _ = room.types("delete ingress by-default").ok();
+            wait_for("the default to be gone", SOON, || {
+                let answer = curl(room, "http://nobody.test/", &["-i"]);
+                if answer.out.starts_with("HTTP/1.1 404") { Ok(()) } else { Err(answer.to_string()) }
+            });
         }
     });
 }
@@ -219,6 +231,7 @@ fn an_ingress_without_a_controller_does_nothing() {
         return;
     }
     let room = LAB.room("minictl", "nobody");
+    let _none = default_backend();
     mirrors(&room, "web", 1);
     let rules = |host: &str| rule(host, &[("/", "Prefix", "web")]);
     let others = format!("{{ingressClassName: other, rules: [{}]}}", rules("others.test"));
@@ -351,6 +364,7 @@ fn a_websocket_passes_both_ways() {
         return;
     }
     let room = LAB.room("minictl", "socket");
+    let _none = default_backend();
     let listener = room.inside("client", || std::net::TcpListener::bind((CLIENT, 0)));
     let listener = listener.expect("a port of the client");
     let port = listener.local_addr().expect("bound").port();

@@ -293,6 +293,7 @@ fn every_kind_of_record_is_answered_to_pods_and_nodes() {
     // Reached without conntrack, so that a busy table loses no name.
     for node in ["node-1", "node-2"] {
         let tracked = room.on(node, &["conntrack", "-L", "-d", "10.96.0.10"]);
+        assert_eq!(tracked.code, 0, "{tracked}");
         assert!(!tracked.out.contains("10.96.0.10"), "{tracked}");
     }
     // A client outside may not use the cluster as an amplifier.
