@@ -55,7 +55,13 @@ pub(super) fn write_rule(writer: &mut Writer, rule: &Rule) {
         }
     }
     match &rule.action {
-        Action::Mark => set_mark(writer),
+        Action::Mark => {
+            // As nft's text has it: a rule is the same whichever way it was written.
+            if rule.family.is_some() {
+                is_family(writer, family);
+            }
+            set_mark(writer);
+        }
         Action::Translate(map, count) => {
             is_family(writer, family);
             pick(writer, family, *map, *count);
