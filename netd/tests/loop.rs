@@ -3,6 +3,7 @@
 //! Each test runs on the engine under test: nftables, or IPVS by `MINICTL_TEST_ENGINE=ipvs` on a
 //! kernel that has it, which `tests/vm` does.
 #![expect(clippy::unwrap_used, reason = "a test stops at what must not happen")]
+#![expect(clippy::print_stdout, reason = "how long a repair took is a figure to be read")]
 
 #[path = "loop/api.rs"]
 mod api;

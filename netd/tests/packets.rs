@@ -5,6 +5,7 @@
 //! kernel that has it. `tests/vm` runs all of them on both.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what must not happen")]
+#![expect(clippy::print_stdout, reason = "what a test found is to be read")]
 
 #[path = "packets/choice.rs"]
 mod choice;

@@ -176,7 +176,11 @@ fn rules_lead_by_host_and_path() {
             let _ = room.types("delete ingress by-default").ok();
             wait_for("the default to be gone", SOON, || {
                 let answer = curl(room, "http://nobody.test/", &["-i"]);
-                if answer.out.starts_with("HTTP/1.1 404") { Ok(()) } else { Err(answer.to_string()) }
+                if answer.out.starts_with("HTTP/1.1 404") {
+                    Ok(())
+                } else {
+                    Err(answer.to_string())
+                }
             });
         }
     });
