@@ -128,6 +128,7 @@ impl Announcing {
                 excluded: own.is_some_and(|own| own.excluded),
                 leaving: inputs.is_leaving(),
                 unanswered: self.unanswered.now(),
+                others: inputs.balanced_by_others.clone(),
             },
             sound: in_touch && own.is_some_and(|own| own.ready),
         }

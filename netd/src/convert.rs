@@ -29,6 +29,9 @@ pub(crate) const PROXY_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 pub(crate) const BY_NODE: &str = "minictl-node-local";
 /// The cluster's DNS: many short connections of which nothing is to be remembered.
 const DNS_SERVICE: (Option<&str>, Option<&str>) = (Some("kube-system"), Some("kube-dns"));
+/// The condition of a Service whose LoadBalancer addresses the API server gave. Others are given by
+/// another load balancer (`MetalLB`, a cloud's), which announces them itself.
+const ASSIGNED: &str = "minictl.io/AddressAssigned";
 /// The label of a slice that names its Service.
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 /// When the change happened that led to the last edit of a slice (upstream:
@@ -49,13 +52,15 @@ pub(crate) fn service(object: &core::Service) -> (Option<Service>, Facts) {
 
 fn facts(object: &core::Service) -> Facts {
     let metadata = &object.metadata;
-    let mut conditions = object.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let complaint = conditions.find(|c| c.type_ == PROGRAMMED && c.status == "False");
+    let conditions = || object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let complaint = conditions().find(|c| c.type_ == PROGRAMMED && c.status == "False");
+    let is_assigned = conditions().any(|c| c.type_ == ASSIGNED && c.status == "True");
     Facts {
         uid: metadata.uid.as_deref().unwrap_or_default().into(),
         resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
         complaint: complaint.map(|c| c.message.as_str().into()),
         health_check_port: health_check_port(object),
+        balanced_by_others: !is_assigned && !load_balancer_ips(object).is_empty(),
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Facts {
     pub(crate) complaint: Option<Box<str>>,
     /// `spec.healthCheckNodePort`, while the type and the policy make it count.
     pub(crate) health_check_port: Option<u16>,
+    /// It has LoadBalancer addresses that the API server did not give.
+    pub(crate) balanced_by_others: bool,
 }
 
 /// What only the node itself cares about.
@@ -127,6 +129,8 @@ pub(crate) struct Inputs {
     pub(crate) news: News,
     /// What is told about Services, headless ones and the like included.
     pub(crate) facts: BTreeMap<ServiceName, Facts>,
+    /// Those whose LoadBalancer addresses another load balancer gave.
+    pub(crate) balanced_by_others: BTreeSet<ServiceName>,
     /// What is told about this node, once it is there.
     pub(crate) own_node: Option<OwnNode>,
     own_node_was_there: bool,
@@ -188,6 +192,7 @@ impl Inputs {
             dirty: Dirty { all: true, ..Dirty::default() },
             news: News::default(),
             facts: BTreeMap::new(),
+            balanced_by_others: BTreeSet::new(),
             own_node: None,
             own_node_was_there: false,
             owners: BTreeMap::new(),
@@ -299,6 +304,10 @@ impl Inputs {
         if old == new {
             return;
         }
+        match new.as_ref().is_some_and(|facts| facts.balanced_by_others) {
+            true => self.balanced_by_others.insert(name.clone()),
+            false => self.balanced_by_others.remove(name),
+        };
         let port = |facts: &Option<Facts>| facts.as_ref().and_then(|f| f.health_check_port);
         self.news.health_check_ports |= port(&old) != port(&new);
         self.news.services.insert(name.clone());

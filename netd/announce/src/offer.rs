@@ -25,6 +25,8 @@ pub struct Fitness {
     pub leaving: bool,
     /// Services that a process of this node answers for itself, and which does not answer now.
     pub unanswered: BTreeSet<ServiceName>,
+    /// Services whose addresses another load balancer gave: it is its part to announce them.
+    pub others: BTreeSet<ServiceName>,
 }
 
 /// A LoadBalancer address as a node sees it.
@@ -41,6 +43,8 @@ pub struct Wanted {
 pub enum Declined {
     /// It is an address of a node itself, which answers for it without being elected.
     NodeAddress,
+    /// Another load balancer gave it.
+    OtherBalancer,
     /// The label says so.
     Excluded,
     /// The node is being taken away.
@@ -59,6 +63,7 @@ impl Declined {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NodeAddress => "NodeAddress",
+            Self::OtherBalancer => "OtherBalancer",
             Self::Excluded => "NodeExcluded",
             Self::Leaving => "NodeLeaving",
             Self::NoLocalEndpoint(_) => "NoLocalEndpoint",
@@ -72,6 +77,7 @@ impl fmt::Display for Declined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeAddress => f.write_str("a node itself has the address and answers for it"),
+            Self::OtherBalancer => f.write_str("another load balancer gave the address"),
             Self::Excluded => f.write_str(
                 "the node has the label node.kubernetes.io/exclude-from-external-load-balancers",
             ),
@@ -111,6 +117,8 @@ pub fn wanted(snapshot: &Snapshot, node: &Fitness) -> BTreeMap<IpAddr, Wanted> {
     let judge = |(address, services): (IpAddr, Vec<(&ServiceName, Served)>)| {
         let declined = if of_nodes.contains(&address) {
             Some(Declined::NodeAddress)
+        } else if services.iter().all(|(name, _)| node.others.contains(*name)) {
+            Some(Declined::OtherBalancer)
         } else {
             unfit(node)
                 .or_else(|| not_listening(node, &services))

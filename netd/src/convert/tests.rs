@@ -106,6 +106,28 @@ fn what_is_told_about_a_service() {
 }
 
 #[test]
+fn addresses_that_the_api_server_did_not_give_are_another_balancers() {
+    let by_others = |assigned: Option<&str>, ingress: serde_json::Value| {
+        let condition = |status: &str| {
+            json!({"type": "minictl.io/AddressAssigned", "status": status, "message": "",
+                   "reason": "FromPool", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+        };
+        let conditions: Vec<_> = assigned.map(condition).into_iter().collect();
+        let object = json!({
+            "metadata": {"name": "web"},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.9"},
+            "status": {"conditions": conditions, "loadBalancer": {"ingress": ingress}},
+        });
+        super::service(&from_value(object).unwrap()).1.balanced_by_others
+    };
+    let given = || json!([{"ip": "192.168.56.200", "ipMode": "VIP"}]);
+    assert!(!by_others(Some("True"), given()));
+    assert!(by_others(None, given()), "a cloud's, or MetalLB's");
+    assert!(by_others(Some("False"), given()));
+    assert!(!by_others(None, json!([])), "it has none yet");
+}
+
+#[test]
 fn a_slices_conditions_have_kubernetes_defaults() {
     let crate::inputs::OwnedSlice { owner, slice, triggered } = slice(json!({
         "metadata": {

@@ -179,8 +179,11 @@ fn a_services_facts_are_news_but_change_nothing_in_the_kernel() {
     assert!(inputs.dirty.is_clean());
     assert_eq!(inputs.news.services.iter().collect::<Vec<_>>(), [&name("web")]);
     assert_eq!(inputs.facts[&name("web")], told);
+    let told = Facts { balanced_by_others: true, ..told };
+    inputs.apply(Event::Service(Change::Set(name("web"), (service("10.96.0.1").0, told))));
+    assert_eq!(inputs.balanced_by_others.iter().collect::<Vec<_>>(), [&name("web")]);
     inputs.apply(Event::Service(Change::Gone(name("web"))));
-    assert!(inputs.facts.is_empty());
+    assert!(inputs.facts.is_empty() && inputs.balanced_by_others.is_empty());
 }
 
 #[test]

@@ -156,3 +156,14 @@ fn addresses_of_nodes_are_nobodys_to_announce() {
     let all = wanted(&snapshot, &fit());
     assert_eq!(all[&ip("192.168.56.71")].declined, Some(Declined::NodeAddress));
 }
+
+#[test]
+fn what_another_load_balancer_gave_is_its_to_announce() {
+    let mut snapshot = cluster();
+    add(&mut snapshot, "theirs", false, vec![ready_on("node-1")]);
+    let node = Fitness { others: BTreeSet::from([name("theirs")]), ..fit() };
+    assert_eq!(judged(&snapshot, &node), Some(Declined::OtherBalancer));
+    // An address that was given here, too, is announced here.
+    add(&mut snapshot, "ours", false, vec![ready_on("node-1")]);
+    assert_eq!(judged(&snapshot, &node), None);
+}
