@@ -314,6 +314,11 @@ fn elected(lab: &Lab, address: IpAddr) -> Option<String> {
     })
 }
 
+/// How long a failover may take.
+const FAILOVER: Duration = Duration::from_secs(1);
+/// A machine that is busy with other things may miss the time; one that never holds it fails.
+const TRIES: usize = 3;
+
 /// The elected node is cut off: another one answers, and connections to pods elsewhere go on.
 #[test]
 fn an_address_outlives_its_node_and_so_do_connections_to_other_nodes() {
@@ -323,6 +328,16 @@ fn an_address_outlives_its_node_and_so_do_connections_to_other_nodes() {
     }
     let room = LAB.room("minictl", "failover");
     let address = echo(&room, 3);
+    let mut times = Vec::new();
+    while times.last().is_none_or(|time| *time > FAILOVER) {
+        assert!(times.len() < TRIES, "served only after {times:?}");
+        times.push(fails_over(&room, address));
+    }
+}
+
+/// Cuts the elected node off and puts it back; after what time new connections were served and old
+/// ones went on.
+fn fails_over(room: &Room, address: SocketAddr) -> Duration {
     let begin = |what: &str| {
         wait_for(what, SOON, || {
             room.inside("client", || Talk::begin(address)).map_err(|error| error.to_string())
@@ -335,7 +350,7 @@ fn an_address_outlives_its_node_and_so_do_connections_to_other_nodes() {
         talks.entry(talk.pod.clone()).or_default().push(talk);
         if talks.len() == 3 { Ok(()) } else { Err(format!("{:?}", talks.keys())) }
     });
-    let dead = elected(&room, address.ip()).expect("one of the nodes has the address");
+    let dead = elected(room, address.ip()).expect("one of the nodes has the address");
     let port = format!("failover-n{}", dead.trim_start_matches("node-"));
     let lost = format!("echo-{}", dead.trim_start_matches("node-"));
 
@@ -360,7 +375,7 @@ fn an_address_outlives_its_node_and_so_do_connections_to_other_nodes() {
     let went_on = cut.elapsed();
     println!("failover: a new connection after {after:?}, the old ones went on after {went_on:?}");
     wait_for("another node to have the address", SOON, || {
-        let heir = elected(&room, address.ip());
+        let heir = elected(room, address.ip());
         if heir.as_ref().is_some_and(|heir| *heir != dead) {
             Ok(())
         } else {
@@ -369,7 +384,12 @@ fn an_address_outlives_its_node_and_so_do_connections_to_other_nodes() {
     });
     let _ = run("ip", &["link", "set", &port, "up"]).ok();
     assert!(silent.is_empty(), "connections that were lost with {dead}: {silent:?}");
-    assert!(after < Duration::from_secs(5), "{after:?}");
+    // The same node is elected again, and everybody is told.
+    wait_for("the node to have the address again", SOON, || {
+        let now = elected(room, address.ip());
+        if now.as_ref() == Some(&dead) { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    went_on
 }
 
 /// Without any pool the nodes' own addresses serve, and a port that is taken is reported.
