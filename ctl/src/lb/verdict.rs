@@ -241,6 +241,12 @@ impl Case<'_> {
                  externalTrafficPolicy to Cluster",
                 self.services()
             )
+        } else if reasons.contains("OtherBalancer") {
+            format!(
+                "ask the load balancer that gave it to {}: what the API server has not given is for \
+                 others to announce",
+                self.services()
+            )
         } else if reasons.contains("NotOnLink") {
             "give the pool addresses of the nodes' own network, or let a router send packets for \
              these to a node"

@@ -152,6 +152,14 @@ fn an_address_of_a_node_needs_nobody_to_announce_it() {
 }
 
 #[test]
+fn an_address_of_another_load_balancer_is_that_ones() {
+    let replies = declined("OtherBalancer", "another load balancer gave the address");
+    let bad = only(&replies);
+    assert!(bad.what.contains("another load balancer gave the address"), "{bad:?}");
+    assert!(bad.fix.starts_with("ask the load balancer that gave it to default/web"), "{bad:?}");
+}
+
+#[test]
 fn an_address_that_no_service_has_is_looked_for_in_the_pools() {
     let mut replies = well();
     for reply in &mut replies {
