@@ -26,7 +26,7 @@ loop=${LOOP_BIN:-$(newest loop)}
 
 VM_SHELL=${VM_SHELL:-0} VM_PART=${VM_PART:-all} VM_SLOW=${VM_SLOW:-0}
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
-TIME_LIMIT=${VM_TIME_LIMIT:-900}    # seconds until QEMU is killed: many times what an idle machine needs
+TIME_LIMIT=${VM_TIME_LIMIT:-1800}   # seconds until QEMU is killed: several times what an idle machine needs
 TOOLS=(bash ip nft ipvsadm conntrack nsenter ss sysctl)
 
 fail() { echo "$0: $*" >&2; exit 2; }
