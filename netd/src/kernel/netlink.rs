@@ -377,13 +377,17 @@ impl Monitor {
         Ok(Self { socket })
     }
 
-    /// All messages that are waiting. An overrun is an error: something was missed.
+    /// All messages that are waiting. An overrun is an error: something was missed. All is read
+    /// even so, because the kernel says it once, and says nothing more to a socket that stays full.
     pub(crate) fn read(&self) -> io::Result<Vec<Message>> {
-        let mut out = Vec::new();
+        let (mut out, mut missed) = (Vec::new(), None);
         loop {
             match self.socket.recv_from_full() {
                 Ok((bytes, _)) => out.extend(messages(&bytes)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(out),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    return missed.map_or(Ok(out), Err);
+                }
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => missed = Some(e),
                 Err(e) => return Err(e),
             }
         }

@@ -158,3 +158,25 @@ fn what_is_broken_by_hand_is_repaired_within_a_second_and_told() {
     }
     netd.end();
 }
+
+#[test]
+fn damage_is_heard_of_after_more_was_told_than_a_socket_keeps() {
+    if !net::root() {
+        return;
+    }
+    let api = cluster();
+    let netd = Running::start(&api);
+    netd.wait_for(SOON, "the lists", |text| {
+        crate::serves_web(text) && text.contains("10.244.2.0/24 via")
+    });
+    let whole = comparable(&state(&netd));
+    // The kernel tells of all of them at once.
+    let chains: String = (0..4000).map(|n| format!("add chain inet other c{n}\n")).collect();
+    let flood = std::env::temp_dir().join(format!("flood-{}.nft", std::process::id()));
+    std::fs::write(&flood, format!("add table inet other\n{chains}")).unwrap();
+    netd.host.command("nft", &format!("-f {}", flood.display()));
+    std::fs::remove_file(&flood).unwrap();
+    repaired(&netd, "nft flush table inet minictl", &whole);
+    repaired(&netd, "nft delete table inet minictl", &whole);
+    netd.end();
+}
