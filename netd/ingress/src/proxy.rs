@@ -212,12 +212,18 @@ fn files() -> usize {
 /// One listening socket for each worker.
 fn sockets(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
     // With SO_REUSEPORT another program of the same user could share a port unnoticed; a socket
-    // without it finds out first.
-    drop(socket(address, false)?);
-    (0..count).map(|_| socket(address, true)).collect()
+    // without it finds out first. It must not listen itself: a program that is being started right
+    // now holds a copy of it until it is loaded, and a copy that listens would keep us out, too.
+    drop(bound(address, false)?);
+    let listen = |_| {
+        let socket = bound(address, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    (0..count).map(listen).collect()
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+fn bound(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -229,6 +235,68 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener
         socket.set_freebind_v4(true)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+
+    use super::*;
+
+    fn free(address: impl Into<std::net::IpAddr>) -> SocketAddr {
+        let socket = bound(SocketAddr::new(address.into(), 0), false).unwrap();
+        socket.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// A child has all its parent's files until its program is loaded, however short its life.
+    #[test]
+    fn a_door_opens_while_programs_are_started() {
+        let started = std::sync::atomic::AtomicBool::new(false);
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    // Looking for a program that is not there is the longest part of its start.
+                    let _ = std::process::Command::new("/no/such/program").spawn();
+                    started.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+            while !started.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            let opened: Vec<_> =
+                (0..1000).map(|_| sockets(free(Ipv4Addr::LOCALHOST), 2).map(drop)).collect();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            let failed: Vec<_> = opened.iter().filter_map(|one| one.as_ref().err()).collect();
+            assert!(failed.is_empty(), "{} of 1000: {:?}", failed.len(), failed.first());
+        });
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_not_shared() {
+        for any in [std::net::IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let address = free(any);
+            let other = bound(address, true).unwrap();
+            other.listen(1).unwrap();
+            let refused = sockets(address, 2).map(|_| ()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse, "{address}");
+            drop(other);
+            assert_eq!(sockets(address, 2).unwrap().len(), 2, "{address}");
+        }
+    }
+
+    /// What remains of connections that were served by this port is no other program.
+    #[test]
+    fn a_port_opens_again_while_its_old_connections_end() {
+        let address = free(Ipv4Addr::LOCALHOST);
+        let before = sockets(address, 1).unwrap().remove(0);
+        let client = TcpStream::connect(address).unwrap();
+        before.set_nonblocking(false).unwrap();
+        let (served, _) = before.accept().unwrap();
+        drop(before);
+        drop(sockets(address, 2).unwrap());
+        drop((served, client));
+        assert_eq!(sockets(address, 2).unwrap().len(), 2);
+    }
 }
