@@ -23,6 +23,17 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(90);
 /// Pause between two looks at a condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// A limit as it is on this machine: so many times longer as `MINICTL_TEST_SLOWNESS` says, which
+/// only an emulated machine has set.
+///
+/// # Panics
+/// When that is no number.
+#[must_use]
+pub fn patient(limit: Duration) -> Duration {
+    let slowness = std::env::var("MINICTL_TEST_SLOWNESS");
+    limit * slowness.map_or(1, |times| times.parse().expect("MINICTL_TEST_SLOWNESS is a number"))
+}
+
 /// What a command answered.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -108,7 +119,7 @@ pub fn finish<S: AsRef<OsStr>>(mut command: Command, args: &[S], input: Option<&
     command.args(args);
     let text = format!("{command:?}").replace('"', "");
     let mut limited = Command::new("timeout");
-    limited.arg(COMMAND_LIMIT.as_secs().to_string()).arg(command.get_program());
+    limited.arg(patient(COMMAND_LIMIT).as_secs().to_string()).arg(command.get_program());
     limited.args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
@@ -143,11 +154,13 @@ fn feed(command: &mut Command, input: &str) -> std::io::Result<Output> {
     child.wait_with_output()
 }
 
-/// Waits until `look` answers a value, and panics with its last complaint after `limit`.
+/// Waits until `look` answers a value, and panics with its last complaint after [`patient`]
+/// `limit`.
 ///
 /// # Panics
 /// After the time limit.
 pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let limit = patient(limit);
     let end = Instant::now() + limit;
     loop {
         match look() {
@@ -213,7 +226,12 @@ impl Lab {
             minictl: minictl(),
         };
         let nodes = nodes.to_string();
-        let args = ["lab", "up", name, "--nodes", &nodes, "--network", network];
+        let mut args = vec!["lab", "up", name, "--nodes", &nodes, "--network", network];
+        // A machine that has both engines runs the same tests on either.
+        let engine = std::env::var("MINICTL_TEST_ENGINE");
+        if let Ok(engine) = &engine {
+            args.extend(["--dataplane", engine]);
+        }
         let answer = lab.minictl(&[&args[..], flags].concat());
         if answer.code != 0 {
             panic!("{answer}\n{}", lab.logs());
