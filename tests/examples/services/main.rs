@@ -3,7 +3,8 @@
 //! A real `minictl netd` against a real `minictl server`, on networks of namespaces made for it:
 //! one with 10 Services, one with 10,000 of four endpoints each. Figures are ratios of runs that
 //! take turns, or medians. Kubernetes' own proxy is measured beside netd where `KUBE_PROXY` names
-//! it. `services FILE` writes the table there, too; `BENCH_PART=first` measures first packets alone.
+//! it. `services FILE` writes the table there, too; `BENCH_PART=first` measures first packets alone,
+//! `BENCH_PART=memory` memory alone.
 
 #![expect(clippy::print_stdout, reason = "the table is what it is run for")]
 
@@ -27,7 +28,13 @@ const MANY: u32 = 10_000;
 
 fn main() {
     let few = Cluster::start(FEW);
-    let only_first = std::env::var("BENCH_PART").is_ok_and(|part| part == "first");
+    let part = std::env::var("BENCH_PART").unwrap_or_default();
+    if part == "memory" {
+        let figures = [follow::much_memory(&Cluster::start(MANY)), follow::little_memory(few)];
+        println!("{}", table(&figures));
+        return;
+    }
+    let only_first = part == "first";
     let mut figures = Vec::new();
     if !only_first {
         figures = paths::by_address(&few);
