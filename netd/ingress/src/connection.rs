@@ -4,9 +4,12 @@
 //! finishes the requests that it has and takes no more.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -22,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::fast::{self, Next};
 use crate::forward::answer;
+use crate::gathered::gather;
 use crate::headers::Client;
 use crate::limits::{
     BUFFER_SIZE, ERROR_RESETS, HANDSHAKE_TIMEOUT, HEAD_SIZE, HEAD_TIMEOUT, HEADER_LIST_SIZE,
@@ -106,7 +110,7 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
-async fn http1<S>(worker: Arc<Worker>, guest: Arc<Guest>, stream: S, mut end: oneshot::Receiver<()>)
+async fn http1<S>(worker: Arc<Worker>, guest: Arc<Guest>, stream: S, end: oneshot::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -122,21 +126,14 @@ where
         .max_header_size(HEAD_SIZE)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let result = tokio::select! {
-        biased;
-        result = connection.as_mut() => result,
-        _ = &mut end => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let mut connection = pin!(connection);
+    let poll = |connection: &mut Pin<&mut _>, context: &mut Context<'_>| {
+        Future::poll(Pin::as_mut(connection), context)
     };
-    if let Err(error) = result {
-        tracing::trace!(%error, "a client's connection");
-    }
+    until_told(&mut connection, poll, |one| one.as_mut().graceful_shutdown(), end).await;
 }
 
-async fn http2<S>(worker: Arc<Worker>, guest: Arc<Guest>, stream: S, mut end: oneshot::Receiver<()>)
+async fn http2<S>(worker: Arc<Worker>, guest: Arc<Guest>, stream: S, end: oneshot::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -145,6 +142,7 @@ where
         let answer = Box::pin(answer(worker.clone(), guest.clone(), request));
         async { Ok::<_, Infallible>(answer.await) }
     });
+    let (stream, outlet) = gather(stream);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
@@ -156,13 +154,26 @@ where
         .keep_alive_interval(PING)
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = pin!(connection);
+    let poll = |connection: &mut Pin<&mut _>, context: &mut Context<'_>| {
+        outlet.driven(context, |context| Future::poll(Pin::as_mut(connection), context))
+    };
+    until_told(&mut connection, poll, |one| one.as_mut().graceful_shutdown(), end).await;
+}
+
+/// Serves a connection until it is over; told to end, it finishes what is under way.
+async fn until_told<C>(
+    connection: &mut C,
+    poll: impl Fn(&mut C, &mut Context<'_>) -> Poll<hyper::Result<()>>,
+    finish: impl FnOnce(&mut C),
+    mut end: oneshot::Receiver<()>,
+) {
     let result = tokio::select! {
         biased;
-        result = connection.as_mut() => result,
+        result = poll_fn(|context| poll(connection, context)) => result,
         _ = &mut end => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            finish(connection);
+            poll_fn(|context| poll(connection, context)).await
         }
     };
     if let Err(error) = result {

@@ -11,6 +11,7 @@
 mod chunks;
 mod head;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ use head::{Answer, Body, Request, Response, Simple};
 
 /// What is read from a socket at a time while bodies are small.
 const PART: usize = 16 << 10;
+/// The end of a body in chunks.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What becomes of a connection.
 #[derive(Debug)]
@@ -203,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
             Some(kept) => kept,
             None => connect(endpoint).await.ok_or(Trouble::Connect)?,
         };
-        let broken = |error: std::io::Error| Trouble::Broken(error.to_string());
+        let broken = |error: io::Error| Trouble::Broken(error.to_string());
         backend.write_all(&self.out).await.map_err(broken)?;
         let (bytes, head) = (&mut self.answer, &mut self.head);
         let reading = async {
@@ -240,24 +243,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         let whole = loop {
             let Ok(part) = body.read(&self.answer) else { break false };
             // A small answer leaves in one piece, head and body.
-            self.head.extend_from_slice(&self.answer[..part]);
+            body.write(&self.answer[..part], &mut self.head);
             self.answer.advance(part);
-            let sent = async {
-                self.stream.write_all(&self.head).await?;
-                self.stream.flush().await
-            };
-            if sent.await.is_err() {
+            if self.send_head().await.is_err() {
                 break false;
             }
             if body.is_done() {
                 break true;
             }
-            self.head.clear();
             self.answer.reserve(BUFFER_SIZE);
             let reading = timeout(DOWNLOAD_PAUSE, backend.read_buf(&mut self.answer));
             match unless_gone(self.stream, &mut self.early, reading).await {
                 Some(Ok(Ok(count))) if count > 0 => {}
-                Some(Ok(Ok(_))) => break body.ends_here(),
+                // Whoever gets it in chunks knows that it is whole.
+                Some(Ok(Ok(_))) if body.ends_here() => {
+                    self.head.extend_from_slice(LAST_CHUNK);
+                    break self.send_head().await.is_ok();
+                }
                 _ => break false,
             }
         };
@@ -265,7 +267,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         if whole && answer.keeps && self.answer.is_empty() {
             self.worker.pool.put_plain(endpoint, backend);
         }
-        Done::Answered { again: whole && answer.body != Body::UntilClose }
+        Done::Answered { again: whole }
+    }
+
+    /// Sends what is there of the answer.
+    async fn send_head(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.head).await?;
+        self.stream.flush().await?;
+        self.head.clear();
+        Ok(())
     }
 
     /// A connection that waits for its next request keeps no more memory than it needs.
@@ -297,11 +307,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         if !head_only {
             out.extend_from_slice(page.body());
         }
-        let sent = async {
-            self.stream.write_all(&out).await?;
-            self.stream.flush().await
-        };
-        Done::Answered { again: sent.await.is_ok() }
+        self.head = out;
+        Done::Answered { again: self.send_head().await.is_ok() }
     }
 }
 
@@ -368,6 +375,19 @@ impl Progress {
             }
             Self::Chunks(chunks) => chunks.read(bytes),
             Self::UntilClose => Ok(bytes.len()),
+        }
+    }
+
+    /// Writes a part as the client gets it: a body without an end of its own in chunks, so that one
+    /// that breaks off does not look whole.
+    fn write(&self, part: &[u8], out: &mut Vec<u8>) {
+        if !matches!(self, Self::UntilClose) {
+            return out.extend_from_slice(part);
+        }
+        if !part.is_empty() {
+            out.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+            out.extend_from_slice(part);
+            out.extend_from_slice(b"\r\n");
         }
     }
 

@@ -18,6 +18,7 @@ pub mod certificates;
 mod connection;
 mod fast;
 mod forward;
+mod gathered;
 pub mod headers;
 mod limits;
 mod metrics;

@@ -1,6 +1,7 @@
 //! How much a client may ask of the proxy, and how long all may wait: in one place, because they
 //! belong together.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 /// How long a client may take for a request's head, and how long a connection may be idle.
@@ -33,7 +34,7 @@ pub(crate) const ERROR_RESETS: usize = 128;
 pub(crate) const WINDOW: u32 = 256 << 10;
 /// Connections of clients that a worker serves at a time; more wait in the kernel.
 const CONNECTIONS: usize = 8192;
-/// One client's address may have this part of them; what is more is closed.
+/// One client may have this part of them; what is more is closed.
 const PART_OF_ONE: usize = 4;
 
 /// How many connections a worker serves at a time.
@@ -41,7 +42,7 @@ const PART_OF_ONE: usize = 4;
 pub(crate) struct Connections {
     /// Of all clients together.
     pub(crate) all: usize,
-    /// Of one client's address.
+    /// Of one client ([`client_of`]).
     pub(crate) of_one: usize,
 }
 
@@ -54,9 +55,31 @@ impl Connections {
     }
 }
 
+/// Which client an address belongs to, as far as limits go: whoever has an address of IPv6 usually
+/// has all of its /64 (RFC 6177), and could come from another one each time.
+pub(crate) fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_an_address_of_ipv4_or_a_network_of_ipv6() {
+        for (address, client) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+            ("2001:db8:1:3:3:4:5:6", "2001:db8:1:3::"),
+        ] {
+            assert_eq!(client_of(address.parse().unwrap()).to_string(), client, "{address}");
+        }
+    }
 
     #[test]
     fn connections_leave_files_to_the_rest_of_the_process() {

@@ -180,6 +180,10 @@ impl fmt::Display for Refusal {
             Self::NoHost { host } => {
                 write!(f, "No Ingress has a rule for host {}.", shown(host))
             }
+            Self::NoPath { host, path } if host.is_empty() => {
+                let path = shown(path);
+                write!(f, "Ingresses have rules without a host, but none for path {path}.")
+            }
             Self::NoPath { host, path } => {
                 let (host, path) = (shown(host), shown(path));
                 write!(f, "Ingresses have rules for host {host}, but none for path {path}.")

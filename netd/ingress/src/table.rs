@@ -1,11 +1,13 @@
 //! The routing table: from host and path to those who answer.
 //!
 //! Input of a look-up: a host in lower case without its port, and a path as it came. Output: the
-//! route, or what is missing. Rules (upstream: "Ingress", concepts/services-networking): of hosts
-//! the exact one comes before the wildcard, which stands for one label, and that before rules
-//! without a host; of paths the longest wins, and `Exact` before `Prefix`. A look-up allocates
-//! nothing unless the path has percent signs, and costs no more with more rules. Deliberately not
-//! here: how a table is made ([`crate::routes`]).
+//! route, or what is missing. Rules (upstream: "Ingress", concepts/services-networking, and
+//! `IngressRule.host`: "matched against the host before the `IngressRuleValue`"): first the host is
+//! found, the exact one before the wildcard, which stands for one label, and that before rules
+//! without a host; then a path among the rules of that host alone, the longest, and `Exact` before
+//! `Prefix`; a host's other paths are the default backend's. So does ingress-nginx, where each host
+//! is a server block. A look-up allocates nothing unless the path has percent signs, and costs no
+//! more with more rules. Deliberately not here: how a table is made ([`crate::routes`]).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -111,6 +113,11 @@ impl Host {
         }
     }
 
+    /// Is there no rule at all?
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty()
+    }
+
     fn find(&self, path: &str) -> Option<&Arc<Route>> {
         if let Some(route) = self.exact.get(path) {
             return Some(route);
@@ -153,22 +160,15 @@ impl Table {
     /// Who answers for this host and path?
     #[must_use]
     pub fn find(&self, host: &str, path: &str) -> Found<'_> {
-        let path = decoded(path);
-        let wildcard = || host.split_once('.').and_then(|(_, rest)| self.wildcards.get(rest));
-        let mut known = false;
-        let mut default = None;
-        let exact = self.hosts.get(host);
-        for rules in [exact, wildcard()].into_iter().flatten() {
-            if let Some(route) = rules.find(&path) {
-                return Found::Route(route);
-            }
-            known = true;
-            default = default.or(rules.default.as_ref());
-        }
-        let route = self.any.find(&path).or(default).or(self.any.default.as_ref());
+        let of_host = self.hosts.get(host).or_else(|| {
+            let (_, rest) = host.split_once('.')?;
+            self.wildcards.get(rest)
+        });
+        let rules = of_host.unwrap_or(&self.any);
+        let route = rules.find(&decoded(path)).or(rules.default.as_ref());
         match route.or(self.default.as_ref()) {
             Some(route) => Found::Route(route),
-            None if known => Found::NoPath,
+            None if of_host.is_some() || !self.any.is_empty() => Found::NoPath,
             None => Found::NoHost,
         }
     }
@@ -178,8 +178,7 @@ impl Table {
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
             && self.wildcards.is_empty()
-            && self.any.exact.is_empty()
-            && self.any.prefixes.is_empty()
+            && self.any.is_empty()
             && self.default.is_none()
     }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::connection;
-use crate::limits::Connections;
+use crate::limits::{Connections, client_of};
 use crate::metrics::Counts;
 use crate::pool::Pool;
 use crate::proxy::Door;
@@ -79,7 +79,7 @@ struct Open {
     next: u64,
     /// Dropping an end asks the connection to finish.
     ends: HashMap<u64, (Door, oneshot::Sender<()>)>,
-    by_address: HashMap<IpAddr, usize>,
+    by_client: HashMap<IpAddr, usize>,
     count: usize,
 }
 
@@ -92,11 +92,11 @@ impl Clients {
     fn enter(
         &self,
         door: Door,
-        address: IpAddr,
+        client: IpAddr,
         most: Connections,
     ) -> Option<(u64, oneshot::Receiver<()>)> {
         let mut open = self.open();
-        let of_one = open.by_address.entry(address).or_default();
+        let of_one = open.by_client.entry(client).or_default();
         if *of_one >= most.of_one {
             return None;
         }
@@ -108,14 +108,14 @@ impl Clients {
         Some((id, told))
     }
 
-    fn leave(&self, id: u64, address: IpAddr) {
+    fn leave(&self, id: u64, client: IpAddr) {
         let mut open = self.open();
         open.ends.remove(&id);
         open.count -= 1;
-        if let Some(of_one) = open.by_address.get_mut(&address) {
+        if let Some(of_one) = open.by_client.get_mut(&client) {
             *of_one -= 1;
             if *of_one == 0 {
-                open.by_address.remove(&address);
+                open.by_client.remove(&client);
             }
         }
         drop(open);
@@ -203,15 +203,15 @@ fn welcome(
     peer: SocketAddr,
     tls: Option<Arc<ServerConfig>>,
 ) {
-    let address = peer.ip();
-    let Some((id, end)) = worker.clients.enter(door, address, worker.most) else {
+    let client = client_of(peer.ip());
+    let Some((id, end)) = worker.clients.enter(door, client, worker.most) else {
         worker.counts.refused();
         return;
     };
     worker.counts.opened();
     let worker = worker.clone();
     tokio::spawn(async move {
-        let seat = Seat { worker: worker.clone(), id, address };
+        let seat = Seat { worker: worker.clone(), id, client };
         connection::serve(worker, stream, tls, (peer, door.address.port()), (seat, end)).await;
     });
 }
@@ -222,12 +222,12 @@ fn welcome(
 pub(crate) struct Seat {
     worker: Arc<Worker>,
     id: u64,
-    address: IpAddr,
+    client: IpAddr,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.worker.clients.leave(self.id, self.address);
+        self.worker.clients.leave(self.id, self.client);
         self.worker.counts.closed();
     }
 }

@@ -186,7 +186,7 @@ pub(crate) enum Body {
     Length(u64),
     /// In its chunks.
     Chunks,
-    /// Where the connection ends.
+    /// Where the connection ends; the client gets it in chunks.
     UntilClose,
 }
 
@@ -295,7 +295,7 @@ fn answer(
         None => Body::UntilClose,
     };
     if body == Body::UntilClose {
-        line(out, "connection", b"close");
+        line(out, "transfer-encoding", b"chunked");
         keeps = false;
     }
     out.extend_from_slice(b"\r\n");

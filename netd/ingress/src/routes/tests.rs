@@ -118,7 +118,7 @@ fn a_wildcard_stands_for_one_label() {
 }
 
 #[test]
-fn the_closer_host_wins_and_the_others_fill_in() {
+fn the_closest_host_answers_and_no_other_fills_in() {
     let rules = vec![
         rule("", &[(Prefix, "/", "any"), (Prefix, "/long/path", "any-long")]),
         rule("*.test", &[(Prefix, "/w", "wild"), (Prefix, "/x", "wild")]),
@@ -127,9 +127,10 @@ fn the_closer_host_wins_and_the_others_fill_in() {
     let cluster = cluster(vec![("one", ingress(0, rules))]);
     for (host, path, expected) in [
         ("a.test", "/x/long/path", "exact"),
-        ("a.test", "/w", "wild"),
-        ("a.test", "/other", "any"),
+        ("a.test", "/w", "no path"),
+        ("a.test", "/long/path", "no path"),
         ("b.test", "/x", "wild"),
+        ("b.test", "/long/path", "no path"),
         ("c.example", "/long/path/x", "any-long"),
         ("", "/", "any"),
     ] {
@@ -141,14 +142,16 @@ fn the_closer_host_wins_and_the_others_fill_in() {
 fn default_backends_answer_what_no_rule_is_for() {
     let with_default =
         |age, rules, service| Ingress { default_backend: Some(to(service)), ..ingress(age, rules) };
-    let only = rule("a.test", &[(Prefix, "/x", "x")]);
+    let of = |host| vec![rule(host, &[(Prefix, "/x", "x")])];
     let cluster = cluster(vec![
-        ("with-rules", with_default(9, vec![only], "of-a")),
+        ("with-rules", with_default(9, of("a.test"), "of-a")),
+        ("without", ingress(9, of("c.test"))),
         ("young", with_default(1, vec![], "young")),
         ("old", with_default(5, vec![], "old")),
     ]);
     assert_eq!(answers(&cluster, "a.test", "/x"), "x");
     assert_eq!(answers(&cluster, "a.test", "/y"), "of-a");
+    assert_eq!(answers(&cluster, "c.test", "/y"), "old", "its host has no default of its own");
     // One without rules is there for nothing else; of two the older one.
     assert_eq!(answers(&cluster, "b.test", "/"), "old");
 }
