@@ -1,5 +1,5 @@
 //! LoadBalancer addresses on the network of the nodes: lets the crate `announce` follow the cluster,
-//! and tells what it does.
+//! and tells what it does and which other nodes it does not hear any more.
 //!
 //! Input: the snapshot that the data plane serves, so that nothing is announced before it is
 //! programmed. Output: orders for the announcer, and events of Services as `MetalLB` words them
@@ -12,7 +12,7 @@ use std::time::Duration;
 use announce::offer::{self, Fitness};
 use announce::{Handle, Inbox, Orders, Told};
 use netmodel::snapshot::ServiceName;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -56,10 +56,20 @@ pub(crate) struct Announcing {
     handle: Handle,
     unanswered: Unanswered,
     told: mpsc::Receiver<Told>,
+    silent: watch::Receiver<BTreeSet<Arc<str>>>,
     /// Since when the API is not heard.
     silent_since: Option<Instant>,
     /// What the last orders were made of, but for the snapshot.
     last: Option<State>,
+}
+
+/// What the announcer says.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Something about an address.
+    Told(Told),
+    /// Which other nodes are silent now.
+    Silent(BTreeSet<Arc<str>>),
 }
 
 /// What counts besides the snapshot.
@@ -81,7 +91,8 @@ impl Announcing {
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()>) {
         let (tell, told) = mpsc::channel(WAITING);
-        let announcing = Self { handle, unanswered, told, silent_since: None, last: None };
+        let silent = handle.silent();
+        let announcing = Self { handle, unanswered, told, silent, silent_since: None, last: None };
         let run = async move {
             let tell = |told: Told| {
                 log(&told);
@@ -93,9 +104,17 @@ impl Announcing {
         (announcing, run)
     }
 
-    /// The next thing to be told. Dropping the future loses nothing.
-    pub(crate) async fn told(&mut self) -> Option<Told> {
-        self.told.recv().await
+    /// What the announcer says next. Dropping the future loses nothing.
+    pub(crate) async fn news(&mut self) -> Option<News> {
+        tokio::select! {
+            told = self.told.recv() => told.map(News::Told),
+            Ok(()) = self.silent.changed() => {
+                let silent = self.silent.borrow_and_update().clone();
+                tracing::info!(nodes = ?silent, "nodes that were heard and are not any more");
+                Some(News::Silent(silent))
+            }
+            else => None,
+        }
     }
 
     /// Gives the announcer its orders, if anything may have changed: the snapshot as the kernel has

@@ -59,6 +59,8 @@ pub enum Changes<'a> {
     Services(&'a BTreeSet<ServiceName>),
     /// Nothing in the cluster, but perhaps routes, addresses or settings of this node.
     Network,
+    /// Which other nodes are silent, and nothing else.
+    Silence,
 }
 
 /// What one look did.
@@ -201,6 +203,10 @@ impl Executor {
         let lost = match changes {
             Changes::Services(names) if unchanged => {
                 self.sync_services(snapshot, names, &layout, &mut report)
+            }
+            Changes::Silence if unchanged => {
+                self.sync_silence(snapshot, &mut report);
+                Lost::default()
             }
             Changes::Network if unchanged && self.addresses_are_whole() => {
                 self.sync_settings(&layout, &mut report);

@@ -92,6 +92,8 @@ pub(crate) struct Dirty {
     pub(crate) all: bool,
     /// Perhaps the node's own network.
     pub(crate) network: bool,
+    /// Which other nodes are silent.
+    pub(crate) silence: bool,
     /// Services that changed, or whose endpoints did.
     pub(crate) services: BTreeSet<ServiceName>,
     /// When the changes happened that slices report.
@@ -100,7 +102,7 @@ pub(crate) struct Dirty {
 
 impl Dirty {
     pub(crate) fn is_clean(&self) -> bool {
-        !self.all && !self.network && self.services.is_empty()
+        !self.all && !self.network && !self.silence && self.services.is_empty()
     }
 }
 
@@ -271,6 +273,12 @@ impl Inputs {
                 self.range_list.complete_once = true;
             }
         }
+    }
+
+    /// Which other nodes are silent on their network.
+    pub(crate) fn set_silent(&mut self, silent: BTreeSet<Arc<str>>) {
+        self.dirty.silence |= self.snapshot.silent != silent;
+        self.snapshot.silent = silent;
     }
 
     fn works_again<T>(&mut self, what: &'static str, change: &Change<T>) {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::announcing::{self, Announcing, Unanswered};
+use crate::announcing::{self, Announcing, News, Unanswered};
 use crate::control::{Activity, Question, Questions};
 use crate::engine::{Mode, choose};
 use crate::events::Severity;
@@ -240,9 +240,12 @@ impl Reconciler {
                 timers.look_at = None;
                 self.inputs.dirty.all = true;
             }
-            Some(told) = self.announcing.told() => {
-                announcing::tell(&self.teller, &self.inputs, &self.node, &told);
-            }
+            Some(news) = self.announcing.news() => match news {
+                News::Told(told) => {
+                    announcing::tell(&self.teller, &self.inputs, &self.node, &told);
+                }
+                News::Silent(nodes) => self.inputs.set_silent(nodes),
+            },
             Some(findings) = self.firewalls.found() => self.note_firewalls(findings),
             () = reached(timers.listen_at) => {}
             _ = timers.audit.tick(), if alarm.is_some() => timers.audit_is_due = true,
@@ -347,8 +350,12 @@ impl Reconciler {
         let began = std::time::Instant::now();
         let report = self.in_kernel(move |executor, snapshot| match &dirty {
             Dirty { all: true, .. } => executor.sync(snapshot, Changes::All),
-            Dirty { services, network, .. } => {
-                let mut report = executor.sync(snapshot, Changes::Services(services));
+            Dirty { services, network, silence, .. } => {
+                let mut report = Report::default();
+                if *silence {
+                    report.add(executor.sync(snapshot, Changes::Silence));
+                }
+                report.add(executor.sync(snapshot, Changes::Services(services)));
                 if *network {
                     report.add(executor.sync(snapshot, Changes::Network));
                 }

@@ -19,7 +19,7 @@ use crate::frame::beat::Grade;
 use crate::frame::{Content, Frame, Mac};
 use crate::link::{Lan, Me, Rival, Segment, Turn};
 use crate::offer::{Declined, Wanted};
-use crate::peers::DEAD;
+use crate::peers::{DEAD, Peers};
 use crate::view::{AddressView, LinkView, Standing, View};
 
 pub use crate::link::{BEAT, LISTEN};
@@ -208,6 +208,14 @@ impl Announcer {
         let settled = Some(self.drowsy.until).filter(|until| *until > self.awake);
         let segments = self.open.values().map(|segment| segment.next(self.awake)).min()?;
         Some(settled.map_or(segments, |settled| segments.min(settled)))
+    }
+
+    /// The nodes that were heard, and are heard on no link any more, without a farewell.
+    #[must_use]
+    pub fn silent(&self) -> BTreeSet<Arc<str>> {
+        let segments = || self.open.values().map(|segment| &segment.peers);
+        let silent = segments().flat_map(Peers::silent);
+        silent.filter(|name| !segments().any(|peers| peers.knows(name))).cloned().collect()
     }
 
     /// How things stand.

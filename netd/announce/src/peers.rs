@@ -1,7 +1,9 @@
 //! Which other nodes live, as far as their beats tell.
 //!
 //! A state machine over times and beats, without a clock of its own. A node lives while it is heard
-//! and did not say farewell; what it offers is what it said last. Invariant: the answers depend only
+//! and did not say farewell; what it offers is what it said last. One that was heard and then fell
+//! silent is told apart from one that said farewell, or never spoke: these may well serve what they
+//! are handed. Invariant: the answers depend only
 //! on what came in, so a test can play any history.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +17,18 @@ use crate::frame::beat::{Beat, Grade, Message};
 
 /// A node that is not heard for this long is dead: three beats may be lost.
 pub const DEAD: Duration = Duration::from_millis(350);
+/// Silence counts for this long. Far longer than Kubernetes needs to see for itself that a node is
+/// lost, and to start an API server anew that was lost with it; a node that lives, and has nothing to
+/// offer and so nothing to say any more, is not left out for ever.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// The nodes heard on one link.
 #[derive(Clone, Debug, Default)]
-pub struct Peers(BTreeMap<Arc<str>, Peer>);
+pub struct Peers {
+    known: BTreeMap<Arc<str>, Peer>,
+    /// Since when who was known is not heard, and did not say farewell.
+    missed: BTreeMap<Arc<str>, Moment>,
+}
 
 #[derive(Clone, Debug)]
 struct Peer {
@@ -46,7 +56,8 @@ pub enum Heard {
 impl Peers {
     /// Takes in a beat.
     pub fn hear(&mut self, now: Moment, from: Mac, beat: &Beat) -> Heard {
-        let known = self.0.get_mut(&beat.node);
+        self.missed.remove(&beat.node);
+        let known = self.known.get_mut(&beat.node);
         match (&beat.message, known) {
             (_, Some(peer)) if beat.sequence <= peer.sequence => Heard::Same,
             (Message::Farewell, Some(peer)) => {
@@ -76,7 +87,7 @@ impl Peers {
                     left: false,
                     offers: BTreeMap::from([(*part, offers.iter().copied().collect())]),
                 };
-                self.0.insert(beat.node.clone(), peer);
+                self.known.insert(beat.node.clone(), peer);
                 Heard::Came
             }
         }
@@ -84,24 +95,25 @@ impl Peers {
 
     /// Forgets who was not heard for too long; says whether anybody was.
     pub fn bury(&mut self, now: Moment) -> bool {
-        let mut missed = false;
-        self.0.retain(|_, peer| {
-            let lives = now < peer.heard + DEAD;
-            missed |= !lives && !peer.left;
-            lives
-        });
-        missed
+        let is_lost = |peer: &Peer| now >= peer.heard + DEAD;
+        let lost = self.known.extract_if(.., |_, peer| is_lost(peer));
+        let missed: Vec<_> =
+            lost.filter(|(_, peer)| !peer.left).map(|(name, _)| (name, now)).collect();
+        let is_any = !missed.is_empty();
+        self.missed.extend(missed);
+        self.missed.retain(|_, since| now < *since + FORGOTTEN);
+        is_any
     }
 
     /// One was deaf for so long oneself: the others are not to blame.
     pub fn excuse(&mut self, deaf: Duration) {
-        self.0.values_mut().for_each(|peer| peer.heard += deaf);
+        self.known.values_mut().for_each(|peer| peer.heard += deaf);
     }
 
     /// When somebody is to be missed, if nothing is heard until then.
     #[must_use]
     pub fn next_burial(&self) -> Option<Moment> {
-        self.0.values().map(|peer| peer.heard + DEAD).min()
+        self.known.values().map(|peer| peer.heard + DEAD).min()
     }
 
     /// Who lives and offers to serve an address.
@@ -115,8 +127,19 @@ impl Peers {
         self.living().map(|(name, peer)| (name, peer.mac))
     }
 
+    /// Who was heard and is silent now.
+    pub fn silent(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.missed.keys()
+    }
+
+    /// Is a node heard, or was until it said farewell?
+    #[must_use]
+    pub fn knows(&self, node: &str) -> bool {
+        self.known.contains_key(node)
+    }
+
     fn living(&self) -> impl Iterator<Item = (&str, &Peer)> {
-        self.0.iter().filter(|(_, peer)| !peer.left).map(|(name, peer)| (&**name, peer))
+        self.known.iter().filter(|(_, peer)| !peer.left).map(|(name, peer)| (&**name, peer))
     }
 }
 
@@ -158,6 +181,31 @@ mod tests {
         assert!(peers.bury(at(650)));
         assert!(!offers(&peers, 200));
         assert!(!peers.bury(at(700)), "it dies once");
+    }
+
+    #[test]
+    fn who_falls_silent_is_missed_until_it_speaks_or_is_forgotten() {
+        let silent = |peers: &Peers| peers.silent().map(ToString::to_string).collect::<Vec<_>>();
+        let mut peers = Peers::default();
+        peers.hear(at(0), MAC, &alive(1, &[200]));
+        assert!(silent(&peers).is_empty());
+        peers.bury(at(350));
+        assert_eq!(silent(&peers), ["node-2"]);
+        peers.hear(at(400), MAC, &alive(2, &[200]));
+        assert!(silent(&peers).is_empty(), "it is back");
+        peers.hear(at(500), MAC, &beat(3, Message::Farewell));
+        peers.bury(at(900));
+        assert!(silent(&peers).is_empty(), "it said farewell");
+        peers.hear(at(1000), MAC, &alive(4, &[200]));
+        peers.bury(at(1350));
+        peers.hear(at(1400), MAC, &beat(5, Message::Farewell));
+        assert!(silent(&peers).is_empty(), "it lives, and says that it goes");
+        peers.hear(at(2000), MAC, &alive(6, &[200]));
+        peers.bury(at(2350));
+        peers.bury(at(602_349));
+        assert_eq!(silent(&peers), ["node-2"]);
+        peers.bury(at(602_350));
+        assert!(silent(&peers).is_empty(), "by now the API knows better");
     }
 
     #[test]

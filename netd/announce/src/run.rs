@@ -1,7 +1,7 @@
 //! Lets an [`Announcer`] act on the links of this process' network namespace.
 //!
 //! Inputs: orders, what the kernel says of links and addresses, frames, and the clock. Outputs:
-//! frames, memberships, and what is told to the caller. Holds no policy. A link that can't be
+//! frames, memberships, which nodes are silent, and what is told to the caller. Holds no policy. A link that can't be
 //! opened is told in the log and tried again; the others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +47,7 @@ pub struct Orders {
 pub struct Handle {
     orders: Arc<watch::Sender<Orders>>,
     questions: mpsc::Sender<oneshot::Sender<View>>,
+    silent: watch::Receiver<BTreeSet<Arc<str>>>,
 }
 
 impl Handle {
@@ -57,6 +58,12 @@ impl Handle {
             *old = orders;
             changed
         });
+    }
+
+    /// The nodes that were heard and are not any more ([`Announcer::silent`]), as they change.
+    #[must_use]
+    pub fn silent(&self) -> watch::Receiver<BTreeSet<Arc<str>>> {
+        self.silent.clone()
     }
 
     /// How things stand; `None` when it does not run.
@@ -72,6 +79,7 @@ impl Handle {
 pub struct Inbox {
     orders: watch::Receiver<Orders>,
     questions: mpsc::Receiver<oneshot::Sender<View>>,
+    silent: watch::Sender<BTreeSet<Arc<str>>>,
 }
 
 /// A handle, and the end that [`run`] takes.
@@ -79,8 +87,9 @@ pub struct Inbox {
 pub fn start() -> (Handle, Inbox) {
     let (orders, ordered) = watch::channel(Orders::default());
     let (questions, asked) = mpsc::channel(16);
-    let handle = Handle { orders: Arc::new(orders), questions };
-    (handle, Inbox { orders: ordered, questions: asked })
+    let (silent, heard) = watch::channel(BTreeSet::new());
+    let handle = Handle { orders: Arc::new(orders), questions, silent: heard };
+    (handle, Inbox { orders: ordered, questions: asked, silent })
 }
 
 /// Announces for `node` until told to stop; says farewell then. Links of the names in `not_on` are
@@ -125,6 +134,8 @@ pub async fn run(
             }
         };
         runner.act(actions, &mut tell);
+        let silent = runner.announcer.silent();
+        inbox.silent.send_if_modified(|old| std::mem::replace(old, silent.clone()) != silent);
     }
     let now = runner.now();
     let actions = runner.announcer.farewell(now);

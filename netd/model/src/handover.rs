@@ -10,7 +10,8 @@
 //! What is handed over bears a mark ([`DSCP`]), so that it is never handed over twice; who receives
 //! it takes the mark away and chooses among its own pods. Where endpoints come and go, the choice
 //! for a client may change, so the first node remembers what it chose for as long as the connection
-//! lives. It happens before anything else sees the packet, in a table of its own of the family
+//! lives. A node that is not heard on the network any more gets nobody new, long before the cluster
+//! takes its endpoints away, and keeps what is remembered for it: it may come back. It happens before anything else sees the packet, in a table of its own of the family
 //! `netdev`, whatever the engine is.
 //!
 //! Not handed over: fragments, because only the first has ports, and what comes from nodes and pods,
@@ -21,7 +22,7 @@ pub mod render;
 pub mod spread;
 pub mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use ipnet::IpNet;
 pub use spread::{SLOTS, Spread};
 pub use state::{Elements, Key, Op, State, Value, apply, desired, desired_of_touched, diff};
 
-use crate::address::{Family, Frontend};
+use crate::address::{Family, Frontend, Protocol};
 use crate::packet::Packet;
 use crate::snapshot::Snapshot;
 
@@ -89,6 +90,8 @@ pub struct Layout {
     pub peers: BTreeMap<(Family, NodeId), IpAddr>,
     /// All addresses of all nodes.
     pub nodes: Vec<IpAddr>,
+    /// The other nodes that are not heard.
+    pub silent: BTreeSet<NodeId>,
 }
 
 impl Layout {
@@ -107,12 +110,17 @@ impl Layout {
                 }
             }
         }
+        let silent = snapshot
+            .silent
+            .iter()
+            .filter(|name| **name != settings.node_name && snapshot.nodes.contains_key(*name));
         Self {
             link: link.into(),
             me: NodeId::of(&settings.node_name),
             cluster_cidrs: settings.cluster_cidrs.clone(),
             peers,
             nodes: snapshot.nodes.values().flat_map(|n| n.addresses.iter().copied()).collect(),
+            silent: silent.map(|name| NodeId::of(name)).collect(),
         }
     }
 
@@ -131,20 +139,32 @@ pub enum Way {
     To(IpAddr),
 }
 
-/// The way of a packet from the network; `remembered` is what was chosen for its connection before,
-/// `marked` that it was handed over already. The packet's dice stand for the client's hash.
+/// What else counts of a packet from the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    /// What was chosen for its connection before.
+    pub remembered: Option<NodeId>,
+    /// It begins a connection of TCP.
+    pub begins: bool,
+    /// It was handed over already.
+    pub marked: bool,
+}
+
+/// The way of a packet from the network. Its dice stand for the client's hash.
 #[must_use]
-pub fn walk(state: &State, packet: &Packet, remembered: Option<NodeId>, marked: bool) -> Way {
+pub fn walk(state: &State, packet: &Packet, arrival: Arrival) -> Way {
     let frontend: Frontend = packet.to;
     let is_spread = state.elements.0.contains_key(&Key::Spread(frontend));
-    if marked || !is_spread || state.layout.is_inside(packet.source) {
+    if arrival.marked || !is_spread || state.layout.is_inside(packet.source) {
         return Way::Here;
     }
-    let slot = Key::Slot(frontend, packet.random % SLOTS);
-    let chosen = remembered.or(match state.elements.0.get(&slot) {
-        Some(Value::Node(node)) => Some(*node),
-        _ => None,
-    });
+    // A client that asks again, because nobody answered, is not sent to the same silent node again.
+    let is_lost = |node: &NodeId| arrival.begins && state.layout.silent.contains(node);
+    let remembered = arrival.remembered.filter(|node| !is_lost(node));
+    // What goes on belongs to the slot's own node, and only another node remembered that.
+    let is_new = arrival.begins || frontend.protocol != Protocol::Tcp;
+    let slot = packet.random % SLOTS;
+    let chosen = remembered.or_else(|| state.elements.node_of(frontend, slot, is_new));
     let address = chosen
         .filter(|node| *node != state.layout.me)
         .and_then(|node| state.layout.peers.get(&(Family::of(frontend.addr), node)));

@@ -4,7 +4,7 @@
 //! data plane does not read left out. Deliberately not here: decoding from Kubernetes' own types
 //! (netd does it), and any decision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -171,6 +171,9 @@ pub struct Snapshot {
     pub slices: BTreeMap<ServiceName, BTreeMap<Arc<str>, Arc<EndpointSlice>>>,
     /// All nodes.
     pub nodes: BTreeMap<Arc<str>, Arc<Node>>,
+    /// Nodes that were heard on their common network and are not any more, which the API may not
+    /// know yet.
+    pub silent: BTreeSet<Arc<str>>,
 }
 
 impl Snapshot {
@@ -182,6 +185,7 @@ impl Snapshot {
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            silent: BTreeSet::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The table that hands packets over to other nodes, kept equal to the plane.
 
+use std::collections::BTreeSet;
+
 use netmodel::dataplane::{Dataplane, Touched};
 use netmodel::handover::inspect::{self, element};
 use netmodel::handover::{self, Elements, Layout, Op, State, apply, desired_of_touched, diff};
@@ -8,6 +10,7 @@ use netmodel::repair::{Object, Repair};
 use netmodel::snapshot::Snapshot;
 
 use super::{Executor, Report};
+use crate::kernel::netlink::Connection;
 use crate::kernel::route::Network;
 use crate::kernel::{self, OpError};
 
@@ -28,7 +31,8 @@ impl Executor {
         touched: &Touched,
         report: &mut Report,
     ) {
-        let wanted = desired_of_touched(&self.plane, touched);
+        let silent = self.hand_over.as_ref().map(|state| &state.layout.silent);
+        let wanted = desired_of_touched(&self.plane, touched, silent.unwrap_or(&BTreeSet::new()));
         let Some(state) = &mut self.hand_over else {
             if wanted != Elements::default() {
                 self.sync_hand_over(snapshot, report);
@@ -48,6 +52,30 @@ impl Executor {
                 }
             }
             // Somebody else changed it: the whole is compared.
+            Err(_) => self.sync_hand_over(snapshot, report),
+        }
+    }
+
+    /// The same when other nodes fell silent, or spoke: what the kernel has is taken for granted,
+    /// because every moment counts.
+    pub(super) fn sync_silence(&mut self, snapshot: &Snapshot, report: &mut Report) {
+        let desired = match wanted(&mut self.network, snapshot, &self.plane) {
+            Ok(desired) => desired,
+            Err(error) => return report.failures.push(error),
+        };
+        let (Some(state), Some(desired)) = (&mut self.hand_over, desired) else {
+            return self.sync_hand_over(snapshot, report);
+        };
+        let silent = desired.layout.silent.clone();
+        if desired.layout != (Layout { silent, ..state.layout.clone() }) {
+            return self.sync_hand_over(snapshot, report);
+        }
+        let ops = diff(&state.elements, &desired.elements);
+        match kernel::handover::execute(self.table.kernel.connection(), &ops) {
+            Ok(()) => {
+                report.writes += ops.len();
+                *state = desired;
+            }
             Err(_) => self.sync_hand_over(snapshot, report),
         }
     }
@@ -94,12 +122,12 @@ impl Executor {
             Some(observed) => diff(observed, &desired.elements),
             None => Vec::new(),
         };
-        if observed.is_none() {
-            kernel::handover::load(netlink, &desired)?;
-            report.writes += 1;
-        } else {
+        if observed.is_some() {
             kernel::handover::execute(netlink, &ops)?;
             report.writes += ops.len();
+        } else {
+            write_anew(netlink, &desired)?;
+            report.writes += 1;
         }
         if was_so && observed.is_none() {
             let what = "netdev minictl was deleted or its rules edited";
@@ -110,6 +138,19 @@ impl Executor {
         self.hand_over = Some(desired);
         Ok(())
     }
+}
+
+/// Writes other rules and elements into the table that is there, where that can be, so that what is
+/// remembered of connections stays.
+fn write_anew(netlink: &mut Connection, desired: &State) -> Result<(), OpError> {
+    if !kernel::handover::exists(netlink)? {
+        return kernel::handover::load(netlink, desired);
+    }
+    kernel::handover::refill(netlink, desired).or_else(|error| {
+        let error = crate::error_chain(&error);
+        tracing::warn!(error, "the table that hands over can't be filled anew, and is replaced");
+        kernel::handover::load(netlink, desired)
+    })
 }
 
 /// The table that a plane needs, where there is a link to hand over by.

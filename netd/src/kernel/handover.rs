@@ -5,12 +5,12 @@
 //! look like. It speaks through the other table's socket, so that changes of both are known as our
 //! own by one port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
 use netmodel::address::Family;
-use netmodel::handover::render::{self, Container, Memory, TABLE};
+use netmodel::handover::render::{self, Container, Memory, Special, TABLE};
 use netmodel::handover::{Elements, Key, Layout, NodeId, Op, State, Value};
 
 use super::netlink::{
@@ -19,7 +19,7 @@ use super::netlink::{
 use super::nft::element::{
     comment, comment_bytes, frontend_bytes, octets, read_address, read_frontend,
 };
-use super::nft::rule::{flow_memory, quoted_flow};
+use super::nft::rule::{Remembered, flow_memory, quoted_flow};
 use super::nft::{FNV_START, fnv1a, run_nft};
 use super::{OpError, failed};
 
@@ -31,6 +31,7 @@ const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
 const GET_RULE: u16 = SUBSYSTEM | 7;
+const DELETE_RULE: u16 = SUBSYSTEM | 8;
 const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
 const GET_ELEMENT: u16 = SUBSYSTEM | 13;
 const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
@@ -52,6 +53,11 @@ pub(crate) fn observe(
     if seal.is_none() || seal != Some(sum(netlink, layout)?) {
         return Ok(None);
     }
+    elements(netlink).map(Some)
+}
+
+/// What the table's maps and sets hold.
+fn elements(netlink: &mut Connection) -> Result<Elements, OpError> {
     let mut elements = BTreeMap::new();
     for container in Container::ALL {
         for family in Family::ALL {
@@ -69,7 +75,7 @@ pub(crate) fn observe(
                 .map_err(failed(format!("list the elements of {}", container.name(family))))?;
         }
     }
-    Ok(Some(Elements(elements)))
+    Ok(Elements(elements))
 }
 
 /// Is there such a table?
@@ -77,20 +83,45 @@ pub(crate) fn exists(netlink: &mut Connection) -> Result<bool, OpError> {
     Ok(chains(netlink)?.next().is_some())
 }
 
+/// Gives the table, which is there, other rules and elements. Until then it serves as before, and
+/// what is remembered stays.
+///
+/// # Errors
+/// When the kernel refuses, among other things because the table of another version has maps of
+/// other kinds.
+pub(crate) fn refill(netlink: &mut Connection, state: &State) -> Result<(), OpError> {
+    let layout = &state.layout;
+    let wanted = render::chain_names(layout);
+    let leftover: BTreeSet<String> = chains(netlink)?
+        .filter(|chain| {
+            let name = named(chain, 3).unwrap_or_default();
+            let is_elsewhere = name == render::ARRIVING && device(chain) != Some(&layout.link);
+            !wanted.contains(name) || is_elsewhere
+        })
+        .filter_map(|chain| Some(named(&chain, 3)?.to_owned()))
+        .collect();
+    let mut batch = Batch::new(netlink);
+    batch.special_chains();
+    batch.commit().map_err(failed(format!("write rules of table netdev {TABLE}")))?;
+    run_nft(&render::refill(layout, &leftover))?;
+    let ops = netmodel::handover::diff(&elements(netlink)?, &state.elements);
+    execute(netlink, &ops)?;
+    write_seal(netlink, layout)
+}
+
 /// Writes the whole table. What was remembered is forgotten.
 pub(crate) fn load(netlink: &mut Connection, state: &State) -> Result<(), OpError> {
     run_nft(&render::replace(&state.layout))?;
     let mut batch = Batch::new(netlink);
-    for family in Family::ALL {
-        for memory in Memory::ALL {
-            batch.memory(memory, family);
-        }
-        batch.recall_error(family);
-    }
+    batch.special_chains();
     let elements: Vec<(&Key, &Value)> = state.elements.0.iter().collect();
     batch.elements(NEW_ELEMENT, &elements);
     batch.commit().map_err(failed(format!("fill table netdev {TABLE}")))?;
-    let seal = sum(netlink, &state.layout)?;
+    write_seal(netlink, &state.layout)
+}
+
+fn write_seal(netlink: &mut Connection, layout: &Layout) -> Result<(), OpError> {
+    let seal = sum(netlink, layout)?;
     let mut batch = Batch::new(netlink);
     batch.message(NEW_CHAIN, CREATE, |w| {
         w.string(1, TABLE);
@@ -175,23 +206,36 @@ impl<'a> Batch<'a> {
         self.acknowledgements += 1;
     }
 
-    /// The only rule of a chain that remembers.
-    fn memory(&mut self, memory: Memory, family: Family) {
-        let flows = Container::Flows.name(family);
-        self.message(NEW_RULE, CREATE | APPEND, |w| {
-            w.string(1, TABLE);
-            w.string(2, &memory.chain(family));
-            let refresh = memory != Memory::Learn;
-            w.nest(4, |w| flow_memory(w, family, &flows, refresh, memory.seconds()));
-        });
+    /// The chains that nft has no words for, with just their rules.
+    fn special_chains(&mut self) {
+        for family in Family::ALL {
+            for special in Special::ALL {
+                self.special_chain(special, family);
+            }
+        }
     }
 
-    /// The only rule of the chain that finds out whose an error is.
-    fn recall_error(&mut self, family: Family) {
+    fn special_chain(&mut self, special: Special, family: Family) {
+        let (chain, flows) = (special.chain(family), Container::Flows.name(family));
+        self.message(NEW_CHAIN, CREATE, |w| {
+            w.string(1, TABLE);
+            w.string(3, &chain);
+        });
+        self.message(DELETE_RULE, 0, |w| {
+            w.string(1, TABLE);
+            w.string(2, &chain);
+        });
         self.message(NEW_RULE, CREATE | APPEND, |w| {
             w.string(1, TABLE);
-            w.string(2, &render::recall_error(family));
-            w.nest(4, |w| quoted_flow(w, family, &Container::Flows.name(family)));
+            w.string(2, &chain);
+            w.nest(4, |w| match special {
+                Special::Remember(memory) => {
+                    let (seconds, refresh) = (memory.seconds(), memory != Memory::Learn);
+                    flow_memory(w, family, &flows, Remembered::For { seconds, refresh });
+                }
+                Special::Forget => flow_memory(w, family, &flows, Remembered::Nothing),
+                Special::RecallError => quoted_flow(w, family, &flows),
+            });
         });
     }
 
@@ -230,8 +274,10 @@ fn container(key: &Key) -> Container {
     match key {
         Key::Spread(_) => Container::Spread,
         Key::Slot(..) => Container::Slots,
+        Key::StandIn(..) => Container::StandIns,
         Key::Peer(..) => Container::Peers,
         Key::Node(_) => Container::Nodes,
+        Key::Silent(..) => Container::Silent,
     }
 }
 
@@ -243,8 +289,10 @@ fn mark_of(slot: u32) -> [u8; 4] {
 fn write_element(writer: &mut Writer, key: &Key, value: Option<&Value>) {
     let bytes = match key {
         Key::Spread(frontend) => frontend_bytes(*frontend),
-        Key::Slot(frontend, slot) => [&frontend_bytes(*frontend)[..], &mark_of(*slot)].concat(),
-        Key::Peer(_, node) => node.number().to_ne_bytes().to_vec(),
+        Key::Slot(frontend, slot) | Key::StandIn(frontend, slot) => {
+            [&frontend_bytes(*frontend)[..], &mark_of(*slot)].concat()
+        }
+        Key::Peer(_, node) | Key::Silent(_, node) => node.number().to_ne_bytes().to_vec(),
         Key::Node(addr) => octets(*addr),
     };
     writer.nest(1, |w| {
@@ -279,16 +327,23 @@ fn read_element(container: Container, family: Family, element: &[u8]) -> Option<
             let how = if by_client { Value::ByClient } else { Value::ByFlow };
             (Key::Spread(read_frontend(family, key)?.0), how)
         }
-        Container::Slots => {
+        Container::Slots | Container::StandIns => {
             let (frontend, mark) = read_frontend(family, key)?;
             let slot = u32_at(mark, 0)?.checked_sub(1)?;
-            (Key::Slot(frontend, slot), Value::Node(NodeId::from_number(u32_at(data()?, 0)?)?))
+            let key = match container {
+                Container::Slots => Key::Slot(frontend, slot),
+                _ => Key::StandIn(frontend, slot),
+            };
+            (key, Value::Node(NodeId::from_number(u32_at(data()?, 0)?)?))
         }
         Container::Peers => {
             let node = NodeId::from_number(u32_at(key, 0)?)?;
             (Key::Peer(family, node), Value::Address(address(data()?)?))
         }
         Container::Nodes => (Key::Node(address(key)?), Value::Present),
+        Container::Silent => {
+            (Key::Silent(family, NodeId::from_number(u32_at(key, 0)?)?), Value::Present)
+        }
         Container::Flows => return None,
     })
 }
@@ -300,6 +355,11 @@ fn header(writer: &mut Writer, family: u8, resource: u16) {
 
 fn body(message: &Message) -> &[u8] {
     message.body.get(4..).unwrap_or_default()
+}
+
+/// The link that a base chain takes its packets from.
+fn device(chain: &Message) -> Option<&str> {
+    attribute(attribute(body(chain), 4)?, 3).map(text)
 }
 
 fn named(message: &Message, kind: u16) -> Option<&str> {

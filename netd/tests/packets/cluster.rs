@@ -1,6 +1,6 @@
 //! Hand-made snapshots of the test's cluster, and the executors that program them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,11 +42,20 @@ impl Netd {
 
     /// A cheap look, as netd makes twice a second.
     pub(crate) fn audit(&mut self, host: &Host, cluster: &Snapshot) -> Report {
+        self.look(host, cluster, Executor::audit)
+    }
+
+    fn look(
+        &mut self,
+        host: &Host,
+        cluster: &Snapshot,
+        look: impl FnOnce(&mut Executor, &Snapshot) -> Report + Send + 'static,
+    ) -> Report {
         let mut executor = self.executor.take().unwrap();
         let mut snapshot = cluster.clone();
         snapshot.settings.node_name = self.name.into();
         let (executor, report) = host.run(move || {
-            let report = executor.audit(&snapshot);
+            let report = look(&mut executor, &snapshot);
             (executor, report)
         });
         self.executor = Some(executor);
@@ -64,20 +73,30 @@ impl Netd {
         cluster: &Snapshot,
         changed: Option<&ServiceName>,
     ) -> Report {
-        let mut executor = self.executor.take().unwrap();
-        let mut snapshot = cluster.clone();
-        snapshot.settings.node_name = self.name.into();
-        let changed = changed.cloned();
-        let (executor, report) = host.run(move || {
-            let names = changed.into_iter().collect();
-            let changes = match &names {
-                n if std::collections::BTreeSet::is_empty(n) => Changes::All,
-                n => Changes::Services(n),
+        let names: BTreeSet<ServiceName> = changed.cloned().into_iter().collect();
+        self.look_without_failure(host, cluster, move |executor, snapshot| {
+            let changes = match names.is_empty() {
+                true => Changes::All,
+                false => Changes::Services(&names),
             };
-            let report = executor.sync(&snapshot, changes);
-            (executor, report)
-        });
-        self.executor = Some(executor);
+            executor.sync(snapshot, changes)
+        })
+    }
+
+    /// Nothing changed but which other nodes are heard.
+    pub(crate) fn sync_silence(&mut self, host: &Host, cluster: &Snapshot) -> Report {
+        self.look_without_failure(host, cluster, |executor, snapshot| {
+            executor.sync(snapshot, Changes::Silence)
+        })
+    }
+
+    fn look_without_failure(
+        &mut self,
+        host: &Host,
+        cluster: &Snapshot,
+        look: impl FnOnce(&mut Executor, &Snapshot) -> Report + Send + 'static,
+    ) -> Report {
+        let report = self.look(host, cluster, look);
         let failures: Vec<String> =
             report.failures.iter().map(|f| format!("{f}: {}", f.source)).collect();
         assert!(failures.is_empty(), "{}: {failures:#?}", self.name);

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use netmodel::snapshot::{Node, Service, Snapshot};
 
@@ -62,6 +64,22 @@ impl Three {
         let mut netds = [0, 1, 2].map(|n| Netd::new(&self.nodes[n], names[n], engine()));
         self.sync(&mut netds, snapshot);
         netds
+    }
+
+    /// Nodes 1 and 3 do not hear node 2 any more. Nothing tells node 2.
+    fn falls_silent(&self, netds: &mut [Netd; 3], snapshot: &mut Snapshot) {
+        snapshot.silent.insert("node-2".into());
+        self.hear(netds, snapshot);
+    }
+
+    /// Nodes 1 and 3 hear others than before.
+    fn hear(&self, netds: &mut [Netd; 3], snapshot: &Snapshot) {
+        for netd in [0, 2] {
+            let node = &self.nodes[netd];
+            assert!(netds[netd].sync_silence(node, snapshot).writes > 0);
+            let again = netds[netd].sync_silence(node, snapshot);
+            assert_eq!((again.writes, again.repaired), (0, vec![]), "nothing changed since");
+        }
     }
 
     fn sync(&self, netds: &mut [Netd; 3], snapshot: &Snapshot) {
@@ -148,6 +166,24 @@ fn open(client: &Host, to: &str, want: usize) -> Open {
     panic!("{to}: {:?}", open.iter().map(|(n, s)| (n, s.len())).collect::<Vec<_>>());
 }
 
+/// Longer than a client waits before it asks for a connection for the third time.
+const PATIENT: Duration = Duration::from_secs(6);
+
+/// Begins a connection and asks; in the end, how long that took.
+fn begin(client: &Host, to: SocketAddr) -> JoinHandle<(Duration, Outcome)> {
+    client.run(move || {
+        // A thread is where its parent is.
+        std::thread::spawn(move || {
+            let began = Instant::now();
+            let outcome = match TcpStream::connect_timeout(&to, PATIENT) {
+                Ok(mut stream) => ask(&mut stream),
+                Err(_) => Outcome::Silence,
+            };
+            (began.elapsed(), outcome)
+        })
+    })
+}
+
 /// Every connection goes on, at the pod it was at.
 #[track_caller]
 fn go_on(open: &mut Open, but: &[&str], when: &str) {
@@ -223,6 +259,140 @@ fn a_connection_stays_where_it_is_when_endpoints_come_and_go() {
     drop(netds);
     let _netds = net.netds(&snapshot);
     go_on(&mut open, &[], "after a restart");
+}
+
+#[test]
+fn while_a_node_is_silent_others_get_who_calls_and_it_keeps_whom_it_has() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    let mut by_4 = open(&net.client, &format!("{VIP}:80"), 3);
+    let mut by_6 = open(&net.client, &format!("[{VIP6}]:80"), 3);
+    net.falls_silent(&mut netds, &mut snapshot);
+    for node in [1, 3] {
+        net.reach_by(node);
+        let when = format!("while node 2 is silent, by node {node}");
+        go_on(&mut by_4, &[], &when);
+        go_on(&mut by_6, &[], &when);
+        for to in [format!("{VIP}:80"), format!("[{VIP6}]:80")] {
+            for _ in 0..20 {
+                for outcome in [tcp(&net.client, at(&to)), udp(&net.client, at(&to))] {
+                    assert!(
+                        answered(&outcome, &["one", "three"], &own(&to)),
+                        "{when}: {outcome:?}"
+                    );
+                }
+            }
+        }
+    }
+    // It speaks again, before anybody else knew.
+    snapshot.silent.clear();
+    net.hear(&mut netds, &snapshot);
+    for netd in [0, 2] {
+        assert_eq!(netds[netd].sync(&net.nodes[netd], &snapshot).writes, 0, "all is as it was");
+    }
+    open(&net.client, &format!("{VIP}:80"), 1);
+}
+
+#[test]
+fn who_called_a_node_that_just_died_is_served_when_it_calls_again() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    net.switch.ip("link set n2 down");
+    // Nobody knows it yet: a third of them is handed over to node 2.
+    let begun: Vec<_> = [format!("{VIP}:80"), format!("[{VIP6}]:80")]
+        .iter()
+        .flat_map(|to| (0..12).map(|_| begin(&net.client, at(to))).collect::<Vec<_>>())
+        .collect();
+    let asked = Instant::now();
+    while begun.iter().filter(|call| call.is_finished()).count() == 0 {
+        assert!(asked.elapsed() < PATIENT, "nobody is served");
+        std::thread::yield_now();
+    }
+    net.falls_silent(&mut netds, &mut snapshot);
+    let mut late = 0;
+    for call in begun {
+        let (took, outcome) = call.join().expect("a call ends");
+        assert!(answered(&outcome, &["one", "three"], &[]), "after {took:?}: {outcome:?}");
+        late += u32::from(took > Duration::from_millis(900));
+    }
+    assert!(late > 0, "nobody was sent to node 2, and nothing was tried");
+}
+
+#[test]
+fn connections_outlive_a_change_of_the_rules() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    let name = add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    let mut by_4 = open(&net.client, &format!("{VIP}:80"), 2);
+    let mut by_6 = open(&net.client, &format!("[{VIP6}]:80"), 2);
+    // From now on only what is remembered leads to the pods of nodes 1 and 2.
+    set_backends(&mut snapshot, &name, &["10.244.3.5", "fd44:3::5"]);
+    net.sync(&mut netds, &snapshot);
+    let mut go_on = |when: &str| {
+        go_on(&mut by_4, &[], when);
+        go_on(&mut by_6, &[], when);
+    };
+    go_on("when endpoints went");
+    snapshot.settings.cluster_cidrs.push("10.99.0.0/16".parse().unwrap());
+    assert!(netds[0].sync(&net.nodes[0], &snapshot).writes > 0);
+    go_on("when there is another range of pods");
+    for damage in [
+        "flush chain netdev minictl recall4",
+        "flush chain netdev minictl remember-long6",
+        "add chain netdev minictl foreign; add rule netdev minictl foreign counter",
+        "delete chain netdev minictl seal",
+    ] {
+        let _ = net.nodes[0].command("nft", damage);
+        assert!(netds[0].sync(&net.nodes[0], &snapshot).writes > 0, "{damage}");
+        go_on(damage);
+        assert_eq!(netds[0].sync(&net.nodes[0], &snapshot).writes, 0, "{damage}: repaired");
+    }
+    let rules = net.nodes[0].command("nft", "list table netdev minictl");
+    assert!(rules.contains("10.99.0.0/16") && !rules.contains("foreign"), "{rules}");
+}
+
+#[test]
+fn connections_outlive_a_move_of_the_node_s_address_to_another_link() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    let mut by_4 = open(&net.client, &format!("{VIP}:80"), 2);
+    let node = &net.nodes[0];
+    net.switch.cable("n1b", node, "eth1");
+    net.switch.ip("link set n1b master br0");
+    node.write("/proc/sys/net/ipv4/conf/eth1/rp_filter", "1");
+    node.ip("address flush dev eth0");
+    node.ip("address add 192.168.56.70/24 dev eth1");
+    node.ip("address add fd56::70/64 dev eth1 nodad");
+    node.ip("route add default via 192.168.56.10");
+    net.client.ip("neigh flush all");
+    netds[0].sync(node, &snapshot);
+    let rules = node.command("nft", "list chain netdev minictl arriving");
+    assert!(rules.contains("eth1") && !rules.contains("eth0"), "{rules}");
+    go_on(&mut by_4, &["one"], "by another link");
+    assert_eq!(netds[0].sync(node, &snapshot).writes, 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use netmodel::address::{Family, Frontend, Protocol};
 use netmodel::dataplane::Dataplane;
-use netmodel::handover::{self, Way};
+use netmodel::handover::{self, Arrival, Way};
 use netmodel::nft::walk::Place;
 use netmodel::nft::{self, Engine, Layout};
 use netmodel::packet::{self, Packet};
@@ -306,7 +306,7 @@ fn walked(nodes: &[Walks; 2], engine: Engine, case: Case) -> Outcome {
     };
     let packet = Packet { from, source, to, random: 0, remembers: None };
     let handed_over = nodes[first].hand_over.as_ref().filter(|_| from == packet::From::Network);
-    if let Some(Way::To(_)) = handed_over.map(|s| handover::walk(s, &packet, None, false)) {
+    if let Some(Way::To(_)) = handed_over.map(|s| handover::walk(s, &packet, Arrival::default())) {
         first = 1;
     }
     let mut outcome = nodes[first].outcome(engine, packet);

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::{Action, Announcer, Told};
 use crate::Moment;
 use crate::frame::arp::{Arp, Operation};
+use crate::frame::beat::{self, Beat, Grade};
 use crate::frame::ndp::{Message, Ndp, solicited_group};
 use crate::frame::{Content, EtherType, Frame, Mac};
 use crate::link::{LISTEN, Lan};
@@ -240,6 +241,69 @@ fn a_dead_node_is_replaced_in_less_than_half_a_second() {
     assert!(took >= 250, "two lost beats are no death: {took} ms");
     let successor = world.only(FOUR).unwrap();
     assert_eq!(world.believed(FOUR), Some(world.nodes[successor].mac));
+}
+
+impl World {
+    /// Which nodes this one misses.
+    fn missed_by(&self, node: usize) -> Vec<String> {
+        self.nodes[node].announcer.silent().iter().map(ToString::to_string).collect()
+    }
+}
+
+#[test]
+fn a_dead_node_is_missed_by_all_others_at_the_same_time_until_it_is_back() {
+    let mut world = settled();
+    assert!((0..3).all(|node| world.missed_by(node).is_empty()));
+    world.nodes[2].alive = false;
+    let took = world.until(450, "node 3 is missed", |world| world.missed_by(0) == ["node-3"]);
+    assert!(took >= 250, "two lost beats are no death: {took} ms");
+    world.until(5, "by everybody", |world| world.missed_by(1) == ["node-3"]);
+    world.nodes[2].alive = true;
+    world.until(150, "it is back", |world| {
+        world.missed_by(0).is_empty() && world.missed_by(1).is_empty()
+    });
+    world.until(150, "it takes nobody for dead", |world| world.missed_by(2).is_empty());
+}
+
+#[test]
+fn who_says_farewell_or_slept_oneself_is_no_reason_to_miss_anybody() {
+    let mut world = settled();
+    let now = world.now;
+    world.does(2, |announcer| announcer.farewell(now));
+    world.nodes[1].awake = false;
+    world.pass(700);
+    assert_eq!(world.missed_by(0), ["node-2"], "not node 3, which said that it goes");
+    world.nodes[1].awake = true;
+    world.pass(200);
+    assert!((0..3).all(|node| world.missed_by(node).is_empty()));
+}
+
+#[test]
+fn a_node_that_is_heard_on_another_link_is_not_missed() {
+    let mut announcer = Announcer::new("node-1", 1_000);
+    let other = Lan { index: 8, name: "eth1".to_owned(), mac: mac_of(9), ..lan(1) };
+    let lans = vec![lan(1), Lan { nets: vec!["10.1.0.0/24".parse().unwrap()], ..other }];
+    let at = |ms| Moment::from_millis(ms);
+    announcer.set_links(at(0), lans);
+    announcer.order(at(0), 1, wanted(&[FOUR, "10.1.0.9"], None), true);
+    let beat = |sequence| {
+        let offers = vec![ip(FOUR)];
+        let message = beat::Message::Alive { grade: Grade::Full, part: 0, parts: 1, offers };
+        let beat = Beat { cluster: 1, node: "node-2".into(), sequence, message };
+        beat.frame(mac_of(2)).bytes()
+    };
+    for tick in 1..=5 {
+        announcer.frame(at(tick * 100), 8, &beat(tick));
+        if tick == 1 {
+            announcer.frame(at(100), 7, &beat(50));
+        }
+        announcer.tick(at(tick * 100));
+        assert!(announcer.silent().is_empty(), "{tick}");
+    }
+    for tick in 6..=9 {
+        announcer.tick(at(tick * 100));
+    }
+    assert_eq!(announcer.silent().len(), 1, "on no link any more");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::render::{Container, TABLE};
 use super::{Elements, Key, NodeId, Op, SLOTS, State, Value, diff};
-use crate::address::Frontend;
+use crate::address::{Family, Frontend};
 use crate::inspect::{Difference, How};
 use crate::snapshot::Snapshot;
 
@@ -27,16 +27,20 @@ pub fn line(
         _ => "connection",
     };
     let mut shares: BTreeMap<&str, u32> = BTreeMap::new();
-    for (_, value) in elements.0.range(Key::Slot(frontend, 0)..Key::Slot(frontend, SLOTS)) {
-        if let Value::Node(node) = value {
-            *shares.entry(names.get(node).map_or("unknown", |name| name)).or_default() += 1;
-        }
+    for node in (0..SLOTS).filter_map(|slot| elements.node_of(frontend, slot, true)) {
+        *shares.entry(names.get(&node).map_or("unknown", |name| name)).or_default() += 1;
     }
     let shares: Vec<String> = shares.iter().map(|(name, n)| format!("{name} {n}")).collect();
-    Some(match shares.is_empty() {
-        true => "handed over: nobody new".to_owned(),
-        false => format!("handed over by {how}, of {SLOTS} slots: {}", shares.join(", ")),
-    })
+    if shares.is_empty() {
+        return Some("handed over: nobody new".to_owned());
+    }
+    let mut line = format!("handed over by {how}, of {SLOTS} slots: {}", shares.join(", "));
+    let name = |node: &NodeId| names.get(node).map_or("unknown", |name| name);
+    let silent: Vec<&str> = elements.silent(Family::of(frontend.addr)).map(name).collect();
+    if !silent.is_empty() {
+        line.push_str(&format!("; not heard: {}", silent.join(", ")));
+    }
+    Some(line)
 }
 
 /// What is not as it should be; `observed` is none when there is no table with the right rules.
@@ -67,8 +71,10 @@ pub fn element(key: &Key) -> String {
     let (container, what) = match key {
         Key::Spread(frontend) => (Container::Spread, frontend.to_string()),
         Key::Slot(frontend, slot) => (Container::Slots, format!("{frontend} . {}", slot + 1)),
+        Key::StandIn(frontend, slot) => (Container::StandIns, format!("{frontend} . {}", slot + 1)),
         Key::Peer(_, node) => (Container::Peers, node.to_string()),
         Key::Node(addr) => (Container::Nodes, addr.to_string()),
+        Key::Silent(_, node) => (Container::Silent, node.to_string()),
     };
     format!("netdev {} {{ {what} }}", container.name(key.family()))
 }

@@ -2,9 +2,10 @@
 //!
 //! A client's hash names a slot, the slot a node. Each node gets its share of the slots, as exactly
 //! as there are endpoints on it; which ones, a hash of slot and node decides (rendezvous), so that
-//! few slots change hands when a node comes or goes.
+//! few slots change hands when a node comes or goes. While a node is silent the others share its
+//! slots, and nothing else changes ([`without`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::NodeId;
@@ -31,38 +32,69 @@ pub fn slots(weights: &Weights) -> Box<[NodeId]> {
     if total == 0 || weights.len() > SLOTS as usize {
         return Box::default();
     }
-    let mut room = shares(weights, total);
-    // The nodes that want a slot most come first, each until it has its share.
-    let mut bids: Vec<(u64, u32, &str)> = weights
-        .keys()
-        .flat_map(|name| (0..SLOTS).map(move |slot| (bid(name, slot), slot, &**name)))
-        .collect();
+    let room = shares(weights.iter().map(|(name, weight)| (&**name, *weight)), total);
+    fill(vec![None; SLOTS as usize], room, |name| name.as_bytes().to_vec(), NodeId::of)
+}
+
+/// The slots while some nodes are silent: these get nobody new, and the others share what they had,
+/// in proportion to what each has. No other slot changes hands, so that little is to be undone when
+/// they are heard again. When all are silent everything stays: perhaps nobody hears this node.
+#[must_use]
+pub fn without(slots: &[NodeId], silent: &BTreeSet<NodeId>) -> Box<[NodeId]> {
+    let kept: Vec<Option<NodeId>> =
+        slots.iter().map(|node| Some(*node).filter(|node| !silent.contains(node))).collect();
+    let mut held: BTreeMap<NodeId, u32> = BTreeMap::new();
+    kept.iter().flatten().for_each(|node| *held.entry(*node).or_default() += 1);
+    let total: u64 = held.values().map(|count| u64::from(*count)).sum();
+    if total == 0 || total == slots.len() as u64 {
+        return slots.into();
+    }
+    let mut room = shares(held.iter().map(|(node, count)| (*node, *count)), total);
+    for (node, count) in &held {
+        let share = room.get_mut(node).expect("who holds a slot has a share");
+        *share = share.saturating_sub(*count);
+    }
+    fill(kept, room, |node| node.number().to_be_bytes().to_vec(), |node| node)
+}
+
+/// Gives each free slot to the node that wants it most of those that have room, which together is
+/// enough for all.
+fn fill<K: Ord + Copy>(
+    mut slots: Vec<Option<NodeId>>,
+    mut room: BTreeMap<K, u32>,
+    name: impl Fn(K) -> Vec<u8>,
+    id: impl Fn(K) -> NodeId,
+) -> Box<[NodeId]> {
+    let mut bids: Vec<(u64, u32, K)> = Vec::new();
+    for node in room.keys() {
+        let name = name(*node);
+        bids.extend((0..SLOTS).map(|slot| (bid(&name, slot), slot, *node)));
+    }
     bids.sort_unstable_by(|a, b| b.cmp(a));
-    let mut slots: Vec<Option<NodeId>> = vec![None; SLOTS as usize];
-    for (_, slot, name) in bids {
-        let left = room.get_mut(name).expect("who bids has a share");
+    for (_, slot, node) in bids {
+        let left = room.get_mut(&node).expect("who bids has a share");
         let place = &mut slots[slot as usize];
         if place.is_none() && *left > 0 {
             *left -= 1;
-            *place = Some(NodeId::of(name));
+            *place = Some(id(node));
         }
     }
-    slots.into_iter().map(|node| node.expect("the shares are as many as the slots")).collect()
+    slots.into_iter().map(|node| node.expect("there is room for every slot")).collect()
 }
 
 /// How many slots each node gets: its part of all, rounded down, and what is left over to those
 /// that lost most by rounding; to none less than one.
-fn shares(weights: &Weights, total: u64) -> BTreeMap<&str, u32> {
+fn shares<K: Ord + Copy>(weights: impl Iterator<Item = (K, u32)>, total: u64) -> BTreeMap<K, u32> {
     let all = u64::from(SLOTS);
-    let mut shares: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut lost: Vec<(u64, &str)> = Vec::new();
-    for (name, weight) in weights.iter().filter(|(_, weight)| **weight > 0) {
-        let exact = all * u64::from(*weight);
+    let mut shares: BTreeMap<K, u32> = BTreeMap::new();
+    let mut lost: Vec<(u64, K)> = Vec::new();
+    for (name, weight) in weights.filter(|(_, weight)| *weight > 0) {
+        let exact = all * u64::from(weight);
         let share = u32::try_from(exact / total).expect("not more than all slots");
         shares.insert(name, share.max(1));
         lost.push((if share == 0 { 0 } else { exact % total }, name));
     }
-    lost.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+    lost.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut given: u32 = shares.values().sum();
     for (_, name) in &lost {
         if given < SLOTS {
@@ -79,8 +111,8 @@ fn shares(weights: &Weights, total: u64) -> BTreeMap<&str, u32> {
     shares
 }
 
-fn bid(name: &str, slot: u32) -> u64 {
-    let mut bytes = name.as_bytes().to_vec();
+fn bid(name: &[u8], slot: u32) -> u64 {
+    let mut bytes = name.to_vec();
     bytes.extend_from_slice(&slot.to_be_bytes());
     hash(&bytes)
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::spread::{Weights, slots};
-use super::{Elements, Key, Layout, NodeId, SLOTS, State, Way, apply, desired, desired_of_touched};
+use super::spread::{Weights, slots, without};
+use super::{
+    Arrival, Elements, Key, Layout, NodeId, SLOTS, State, Way, apply, desired, desired_of_touched,
+};
 use crate::cases::at::{CLIENT, FAR_POD, OTHER_NODE};
 use crate::cases::world::{add, cluster, ip, packet, place, ready, translated, web};
 use crate::dataplane::Dataplane;
@@ -18,6 +20,9 @@ use crate::snapshot::{Endpoint, Node, Service, Snapshot};
 use crate::{handover, ipvs};
 
 const VIP: &str = "203.0.113.9";
+
+/// A packet that nothing is known of.
+const NEW: Arrival = Arrival { remembered: None, begins: true, marked: false };
 
 fn weights(list: &[(&str, u32)]) -> Weights {
     list.iter().map(|(name, weight)| (Arc::from(*name), *weight)).collect()
@@ -91,6 +96,40 @@ proptest! {
     }
 }
 
+/// Some nodes of a table are silent.
+fn some_silence() -> impl Strategy<Value = (Box<[NodeId]>, BTreeSet<NodeId>)> {
+    some_weights().prop_flat_map(|weights| {
+        let nodes: Vec<NodeId> = weights.keys().map(|name| NodeId::of(name)).collect();
+        let count = nodes.len();
+        let silent = prop::sample::subsequence(nodes, 0..=count);
+        (Just(slots(&weights)), silent.prop_map(|list| list.into_iter().collect()))
+    })
+}
+
+proptest! {
+    /// Nobody new goes to a node that is silent, and no slot of another changes hands.
+    #[test]
+    fn just_the_slots_of_silent_nodes_move((slots, silent) in some_silence()) {
+        let meanwhile = without(&slots, &silent);
+        prop_assert_eq!(meanwhile.len(), slots.len());
+        if slots.iter().all(|node| silent.contains(node)) {
+            prop_assert_eq!(&meanwhile, &slots, "nobody is better");
+            return Ok(());
+        }
+        for (before, now) in slots.iter().zip(&meanwhile) {
+            prop_assert!(!silent.contains(now));
+            prop_assert!(silent.contains(before) || before == now);
+        }
+        let (before, now) = (counts(&slots), counts(&meanwhile));
+        let heard: u32 = before.iter().filter(|(node, _)| !silent.contains(node)).map(|(_, n)| n).sum();
+        for (node, count) in now {
+            let exact = f64::from(SLOTS * before[&node]) / f64::from(heard);
+            let off = (f64::from(count) - exact).abs();
+            prop_assert!(off < 1.0 + before.len() as f64, "{node}: {count} of {exact}");
+        }
+    }
+}
+
 fn balanced() -> Service {
     Service { load_balancer_ips: vec![ip(VIP)], ..web("10.96.0.90") }
 }
@@ -127,7 +166,7 @@ fn journey(first: &str, packet: Packet, endpoints: &[Endpoint]) -> (Vec<String>,
         let snapshot = seen_by(&at, balanced(), endpoints.to_vec());
         let state = state(&snapshot).expect("there is a balancer");
         let marked = nodes.len() > 1;
-        if let Way::To(next) = walk(&state, &packet, None, marked) {
+        if let Way::To(next) = walk(&state, &packet, Arrival { marked, ..NEW }) {
             let (name, ..) = NODES.iter().find(|(_, addr, _)| ip(addr) == next).expect("a node");
             at = (*name).to_owned();
             nodes.push(at.clone());
@@ -172,12 +211,16 @@ fn who_is_inside_and_who_was_handed_over_is_served_where_it_is() {
     let snapshot = seen_by("node-1", balanced(), vec![ready("10.244.2.5")]);
     let state = state(&snapshot).unwrap();
     let to = |source: &str| packet(Network, source, "203.0.113.9:80", 0);
-    assert_eq!(walk(&state, &to(CLIENT), None, false), Way::To(ip("192.168.56.71")));
-    assert_eq!(walk(&state, &to(CLIENT), None, true), Way::Here, "handed over");
-    assert_eq!(walk(&state, &to(FAR_POD), None, false), Way::Here, "a pod");
-    assert_eq!(walk(&state, &to(OTHER_NODE), None, false), Way::Here, "a node");
+    assert_eq!(walk(&state, &to(CLIENT), NEW), Way::To(ip("192.168.56.71")));
+    assert_eq!(
+        walk(&state, &to(CLIENT), Arrival { marked: true, ..NEW }),
+        Way::Here,
+        "handed over"
+    );
+    assert_eq!(walk(&state, &to(FAR_POD), NEW), Way::Here, "a pod");
+    assert_eq!(walk(&state, &to(OTHER_NODE), NEW), Way::Here, "a node");
     let other_port = packet(Network, CLIENT, "203.0.113.9:81", 0);
-    assert_eq!(walk(&state, &other_port, None, false), Way::Here);
+    assert_eq!(walk(&state, &other_port, NEW), Way::Here);
 }
 
 #[test]
@@ -185,11 +228,69 @@ fn what_was_chosen_before_wins_until_that_node_is_gone() {
     let mut snapshot = seen_by("node-1", balanced(), vec![ready("10.244.2.5")]);
     let before = Some(NodeId::of("node-3"));
     let packet = packet(Network, CLIENT, "203.0.113.9:80", 0);
-    let way = |snapshot: &Snapshot, before| walk(&state(snapshot).unwrap(), &packet, before, false);
+    let way = |snapshot: &Snapshot, remembered| {
+        walk(&state(snapshot).unwrap(), &packet, Arrival { remembered, begins: false, ..NEW })
+    };
     assert_eq!(way(&snapshot, before), Way::To(ip("192.168.56.72")));
     assert_eq!(way(&snapshot, Some(NodeId::of("node-1"))), Way::Here);
     snapshot.nodes.remove("node-3");
     assert_eq!(way(&snapshot, before), Way::Here);
+}
+
+/// The table of a node while others are silent.
+fn while_silent(node: &str, silent: &[&str], endpoints: Vec<Endpoint>) -> State {
+    let mut snapshot = seen_by(node, balanced(), endpoints);
+    snapshot.silent = silent.iter().map(|name| Arc::from(*name)).collect();
+    state(&snapshot).unwrap()
+}
+
+#[test]
+fn a_silent_node_gets_no_new_client_from_any_other_and_those_it_has_stay() {
+    let tables = ["node-1", "node-3"].map(|node| while_silent(node, &["node-2"], three()));
+    let slots = |state: &State| -> Elements {
+        let is_slot = |key: &Key| matches!(key, Key::Slot(..) | Key::StandIn(..));
+        let all = state.elements.0.iter().map(|(key, value)| (*key, *value));
+        Elements(all.filter(|(key, _)| is_slot(key)).collect())
+    };
+    assert_eq!(slots(&tables[0]), slots(&tables[1]), "whoever hears the same computes the same");
+    let all_heard = while_silent("node-1", &[], three());
+    let lost = Some(NodeId::of("node-2"));
+    for random in 0..SLOTS {
+        let packet = packet(Network, CLIENT, "203.0.113.9:80", random);
+        let way = |arrival| walk(&tables[0], &packet, arrival);
+        let node_2 = Way::To(ip("192.168.56.71"));
+        assert_ne!(way(NEW), node_2);
+        let goes_on = Arrival { begins: false, ..NEW };
+        assert_eq!(way(goes_on), walk(&all_heard, &packet, NEW), "where another node sent it");
+        assert_eq!(way(Arrival { remembered: lost, ..goes_on }), node_2, "it may come back");
+        let again = Arrival { remembered: lost, ..NEW };
+        assert_eq!(way(again), way(NEW), "nobody answered, so another shall");
+        let other = Arrival { remembered: Some(NodeId::of("node-3")), ..again };
+        assert_eq!(way(other), Way::To(ip("192.168.56.72")), "a packet that was sent twice");
+    }
+}
+
+#[test]
+fn silence_is_told_and_counts_for_other_nodes_of_the_cluster_alone() {
+    let names: BTreeMap<NodeId, Arc<str>> =
+        ["node-1", "node-2", "node-3"].map(|name| (NodeId::of(name), name.into())).into();
+    let line = |silent: &[&str], endpoints| {
+        let state = while_silent("node-1", silent, endpoints);
+        let frontend = packet(Network, CLIENT, "203.0.113.9:80", 0).to;
+        super::inspect::line(&state.elements, frontend, &names).unwrap()
+    };
+    let all = "handed over by connection, of 64 slots: node-1 22, node-2 21, node-3 21";
+    assert_eq!(line(&[], three()), all);
+    assert_eq!(line(&["node-1", "gone"], three()), all, "this node, and one that is none");
+    assert_eq!(
+        line(&["node-2"], three()),
+        "handed over by connection, of 64 slots: node-1 33, node-3 31; not heard: node-2"
+    );
+    assert_eq!(
+        line(&["node-2"], vec![ready("10.244.2.5")]),
+        "handed over by connection, of 64 slots: node-2 64; not heard: node-2",
+        "nobody else has a pod"
+    );
 }
 
 #[test]
@@ -198,7 +299,7 @@ fn a_node_behind_a_router_is_served_for_by_the_node_that_packets_come_to() {
     let far = Node { addresses: vec![ip("192.168.57.71")], ..(*snapshot.nodes["node-2"]).clone() };
     snapshot.nodes.insert("node-2".into(), Arc::new(far));
     let packet = packet(Network, CLIENT, "203.0.113.9:80", 0);
-    assert_eq!(walk(&state(&snapshot).unwrap(), &packet, None, false), Way::Here);
+    assert_eq!(walk(&state(&snapshot).unwrap(), &packet, NEW), Way::Here);
 }
 
 #[test]
@@ -222,15 +323,23 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_change_is_as_good_as_a_look_at_all(before in endpoints(), after in endpoints()) {
+    fn a_change_is_as_good_as_a_look_at_all(
+        before in endpoints(),
+        after in endpoints(),
+        silent in prop::sample::subsequence(vec!["node-1", "node-2", "node-3", "gone"], 0..=3),
+    ) {
         let of = |list: &[&str]| {
-            seen_by("node-1", balanced(), list.iter().map(|addr| ready(addr)).collect())
+            let endpoints = list.iter().map(|addr| ready(addr)).collect();
+            let mut snapshot = seen_by("node-1", balanced(), endpoints);
+            snapshot.silent = silent.iter().map(|name| (*name).into()).collect();
+            snapshot
         };
+        let silent = state(&of(&[])).unwrap().layout.silent;
         let (old, new) = (of(&before), of(&after));
         let mut plane = Dataplane::of(&old);
         let mut elements: Elements = state(&old).unwrap().elements;
         let touched = plane.refresh(&new, new.services.keys());
-        let ops = diff(&elements.of_touched(&touched), &desired_of_touched(&plane, &touched));
+        let ops = diff(&elements.of_touched(&touched), &desired_of_touched(&plane, &touched, &silent));
         apply(&mut elements, &ops);
         prop_assert_eq!(&elements, &state(&new).unwrap().elements);
         prop_assert_eq!(handover::diff(&elements, &state(&new).unwrap().elements), vec![]);

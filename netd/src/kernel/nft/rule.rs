@@ -259,14 +259,21 @@ fn remember(writer: &mut Writer, family: Family, seconds: Option<u32>) {
     });
 }
 
-/// Remembers the packet's mark for its connection for so many seconds; `refresh` when it is
-/// remembered already, too.
+/// What becomes of what is remembered of a packet's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kernel) enum Remembered {
+    /// It is the packet's mark for so many seconds; `refresh` when it is there already, too.
+    For { seconds: u32, refresh: bool },
+    /// Nothing is.
+    Nothing,
+}
+
+/// Remembers the packet's mark for its connection, or forgets what was remembered.
 pub(in crate::kernel) fn flow_memory(
     writer: &mut Writer,
     family: Family,
     map: &str,
-    refresh: bool,
-    seconds: u32,
+    remembered: Remembered,
 ) {
     source(writer, family, FIRST);
     let port = FIRST + address_registers(family);
@@ -275,10 +282,18 @@ pub(in crate::kernel) fn flow_memory(
     meta_load(writer, META_MARK, mark);
     expression(writer, "dynset", |w| {
         w.string(1, map);
-        w.be32(3, if refresh { UPDATE } else { ADD });
+        let operation = match remembered {
+            Remembered::For { refresh: false, .. } => ADD,
+            Remembered::For { refresh: true, .. } => UPDATE,
+            Remembered::Nothing => DELETE,
+        };
+        w.be32(3, operation);
         w.be32(4, FIRST);
+        // A map wants it even where nothing is added.
         w.be32(5, mark);
-        w.be64(6, u64::from(seconds) * 1000);
+        if let Remembered::For { seconds, .. } = remembered {
+            w.be64(6, u64::from(seconds) * 1000);
+        }
     });
 }
 
