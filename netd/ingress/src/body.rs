@@ -4,6 +4,7 @@
 //! too long ends in an error, so that nobody can hold a connection for ever; a backend's connection
 //! goes back to the pool exactly when its answer was read to the end.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use crate::fast::direct;
 use crate::pool::Lease;
 
 /// How long a client may pause within a request's body.
@@ -27,6 +29,15 @@ pub(crate) enum BodyError {
     /// The connection it came by broke off.
     #[error("read the body")]
     Read(#[source] hyper::Error),
+    /// The connection of the short way broke off.
+    #[error("receive the body")]
+    Receive(#[source] io::Error),
+    /// The connection ended before the body did.
+    #[error("the body ended too early")]
+    Short,
+    /// What should be chunks is none.
+    #[error("the body's chunks are broken")]
+    Chunks,
     /// Nothing came for too long.
     #[error("the body stood still for {} s", .0.as_secs())]
     Stalled(Duration),
@@ -49,11 +60,11 @@ impl Patience {
     fn watch<T>(
         &mut self,
         context: &mut Context<'_>,
-        polled: Poll<Option<Result<T, hyper::Error>>>,
+        polled: Poll<Option<Result<T, BodyError>>>,
     ) -> Poll<Option<Result<T, BodyError>>> {
-        if let Poll::Ready(frame) = polled {
+        if polled.is_ready() {
             self.runs = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Read)));
+            return polled;
         }
         let end = || Instant::now() + self.limit;
         let sleep = match &mut self.sleep {
@@ -112,7 +123,7 @@ impl Body for Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(body) = &mut self.0 else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut body.incoming).poll_frame(context);
+        let polled = Pin::new(&mut body.incoming).poll_frame(context).map_err(BodyError::Read);
         let polled = body.patience.watch(context, polled);
         if polled.is_ready() {
             body.progress.fetch_add(1, Ordering::Relaxed);
@@ -136,6 +147,15 @@ pub(crate) enum Download {
     Page(Option<Bytes>),
     /// What a backend sends.
     Backend(BackendBody),
+    /// What a backend sends by the short way.
+    Direct(Box<DirectBody>),
+}
+
+/// What a backend sends by the short way.
+#[derive(Debug)]
+pub(crate) struct DirectBody {
+    body: direct::Body,
+    patience: Patience,
 }
 
 /// What a backend sends.
@@ -153,6 +173,12 @@ impl Download {
     pub(crate) fn new(incoming: Incoming, lease: Option<Lease>) -> Self {
         let patience = Patience::new(DOWNLOAD_PAUSE);
         Self::Backend(BackendBody { incoming, patience, ended: false, lease })
+    }
+
+    /// The body of an answer of the short way.
+    #[must_use]
+    pub(crate) fn direct(body: direct::Body) -> Self {
+        Self::Direct(Box::new(DirectBody { body, patience: Patience::new(DOWNLOAD_PAUSE) }))
     }
 }
 
@@ -180,7 +206,11 @@ impl Body for Download {
             Self::Backend(body) => {
                 let polled = Pin::new(&mut body.incoming).poll_frame(context);
                 body.ended |= matches!(polled, Poll::Ready(None));
-                body.patience.watch(context, polled)
+                body.patience.watch(context, polled.map_err(BodyError::Read))
+            }
+            Self::Direct(direct) => {
+                let polled = direct.body.poll_frame(context);
+                direct.patience.watch(context, polled)
             }
         }
     }
@@ -189,6 +219,8 @@ impl Body for Download {
         match self {
             Self::Page(page) => page.is_none(),
             Self::Backend(body) => body.incoming.is_end_stream(),
+            // It is in its frames that the end is seen, and the connection let go.
+            Self::Direct(_) => false,
         }
     }
 
@@ -198,6 +230,7 @@ impl Body for Download {
                 SizeHint::with_exact(page.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Self::Backend(body) => body.incoming.size_hint(),
+            Self::Direct(direct) => direct.body.left().map_or_else(SizeHint::new, SizeHint::with_exact),
         }
     }
 }

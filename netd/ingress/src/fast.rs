@@ -4,17 +4,19 @@
 //! for each of them is half of all that the proxy does in user space. So a connection begins here:
 //! while requests are simple ([`head::Request::Simple`]) and their backend speaks plain HTTP/1.1,
 //! they go this way. With the first one that is not, the connection and the bytes that were read
-//! belong to hyper, for good. Invariants: a request is looked at by the same table, and edited by the
+//! belong to hyper, for good; what hyper reads in HTTP/2 may take the second half of this way
+//! ([`direct`]). Invariants: a request is looked at by the same table, and edited by the
 //! same rules; nothing is consumed before its answer has begun, so that it can still be handed over;
 //! an answer that can't be understood fully is never passed on.
 
+mod ask;
 mod chunks;
+pub(crate) mod direct;
 mod head;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use http::header::{self, HeaderValue};
@@ -24,20 +26,15 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::body::DOWNLOAD_PAUSE;
-use crate::connection::prepare;
 use crate::headers::Client;
-use crate::limits::{
-    BUFFER_SIZE, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT, RESPONSE_TIMEOUT,
-};
-use crate::metrics::Failure;
+use crate::limits::{BUFFER_SIZE, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT};
 use crate::refusal::Refusal;
 use crate::table::{Found, Protocol, Route, Target};
 use crate::worker::Worker;
+use ask::{PART, Question};
 use chunks::Chunks;
-use head::{Answer, Body, Request, Response, Simple};
+use head::{Answer, Body, Request, Simple};
 
-/// What is read from a socket at a time while bodies are small.
-const PART: usize = 16 << 10;
 /// The end of a body in chunks.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -127,20 +124,6 @@ enum Done {
     Nothing,
 }
 
-/// Why there is no answer.
-enum Trouble {
-    /// The endpoint can't be reached.
-    Connect,
-    /// A kept connection had ended: that says nothing about the endpoint.
-    Stale,
-    /// It broke off, or what it said is no answer.
-    Broken(String),
-    /// It did not begin to answer in time.
-    Late,
-    /// Nobody waits for the answer any more.
-    Left,
-}
-
 struct Exchange<'a, S> {
     worker: &'a Worker,
     stream: &'a mut S,
@@ -156,79 +139,24 @@ struct Exchange<'a, S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
     async fn run(&mut self, route: &Arc<Route>, request: &Simple) -> Done {
+        let (worker, head_only, began) = (self.worker, request.head_only, Instant::now());
         let Target::Endpoints(_, endpoints) = &route.target else { return Done::Nothing };
-        let Some(endpoint) = self.worker.pool.choose(endpoints, &[]) else { return Done::Nothing };
-        let began = Instant::now();
-        let patience = route.options.response_timeout.unwrap_or(RESPONSE_TIMEOUT);
-        loop {
-            let kept = self.worker.pool.take_plain(endpoint);
-            let is_kept = kept.is_some();
-            let trouble = match self.ask(kept, endpoint, patience, request.head_only).await {
-                Ok((backend, answer)) => {
-                    self.worker.counts.answered(answer.status, began.elapsed());
-                    return self.pass_on(endpoint, backend, answer).await;
-                }
-                Err(Trouble::Broken(_)) if is_kept && self.answer.is_empty() => Trouble::Stale,
-                Err(trouble) => trouble,
-            };
-            let refusal = match trouble {
-                Trouble::Left => return Done::Answered { again: false },
-                // GET and HEAD may be sent twice.
-                Trouble::Stale => continue,
-                Trouble::Connect => {
-                    self.worker.counts.failed(Failure::Connect);
-                    self.worker.pool.shun(endpoint);
-                    return Done::Nothing;
-                }
-                Trouble::Broken(cause) => {
-                    self.worker.counts.failed(Failure::Broken);
-                    Refusal::Broken { route: route.clone(), endpoint, cause }
-                }
-                Trouble::Late => {
-                    self.worker.counts.failed(Failure::Timeout);
-                    Refusal::Late { route: route.clone(), endpoint, patience }
-                }
-            };
-            return self.refuse(&refusal, began, request.head_only).await;
-        }
-    }
-
-    /// Sends the request, and reads the head of the answer.
-    async fn ask(
-        &mut self,
-        kept: Option<TcpStream>,
-        endpoint: SocketAddr,
-        patience: Duration,
-        head_only: bool,
-    ) -> Result<(TcpStream, Answer), Trouble> {
-        self.answer.clear();
-        let mut backend = match kept {
-            Some(kept) => kept,
-            None => connect(endpoint).await.ok_or(Trouble::Connect)?,
-        };
-        let broken = |error: io::Error| Trouble::Broken(error.to_string());
-        backend.write_all(&self.out).await.map_err(broken)?;
-        let (bytes, head) = (&mut self.answer, &mut self.head);
-        let reading = async {
-            loop {
-                bytes.reserve(PART);
-                if backend.read_buf(bytes).await.map_err(broken)? == 0 {
-                    return Err(Trouble::Broken("it closed the connection".to_owned()));
-                }
-                while !bytes.is_empty() {
-                    head.clear();
-                    match head::response(bytes, head_only, head) {
-                        Response::Partial => break,
-                        Response::Early(length) => bytes.advance(length),
-                        Response::Answer(answer) => return Ok(answer),
-                        Response::Bad(why) => return Err(Trouble::Broken(why.to_owned())),
-                    }
-                }
+        let Some(endpoint) = worker.pool.choose(endpoints, &[]) else { return Done::Nothing };
+        let question = Question { worker, route, endpoint, head: &self.out, head_only };
+        let asking = question.ask(&mut self.answer, &mut self.head);
+        let trouble = match unless_gone(self.stream, &mut self.early, asking).await {
+            Some(Ok((backend, answer))) => {
+                worker.counts.answered(answer.status, began.elapsed());
+                return self.pass_on(endpoint, backend, answer).await;
             }
+            Some(Err(trouble)) => trouble,
+            // Nobody waits for the answer any more.
+            None => return Done::Answered { again: false },
         };
-        let reading = unless_gone(self.stream, &mut self.early, timeout(patience, reading));
-        let answer = reading.await.ok_or(Trouble::Left)?.unwrap_or(Err(Trouble::Late))?;
-        Ok((backend, answer))
+        match question.refusal(trouble) {
+            Some(refusal) => self.refuse(&refusal, began, head_only).await,
+            None => Done::Nothing,
+        }
     }
 
     /// Sends the answer to the client as it comes.
@@ -238,7 +166,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         mut backend: TcpStream,
         answer: Answer,
     ) -> Done {
-        self.answer.advance(answer.length);
         let mut body = Progress::of(answer.body);
         let whole = loop {
             let Ok(part) = body.read(&self.answer) else { break false };
@@ -340,12 +267,6 @@ fn accepts_html(head: &[u8]) -> bool {
     String::from_utf8_lossy(head)
         .lines()
         .any(|line| line.to_ascii_lowercase().starts_with("accept:") && line.contains("text/html"))
-}
-
-async fn connect(endpoint: SocketAddr) -> Option<TcpStream> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok()?.ok()?;
-    prepare(&stream).ok()?;
-    Some(stream)
 }
 
 /// How much of a body is still to come.

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 use crate::backend;
 use crate::body::{BodyError, Download, Upload};
 use crate::connection::Guest;
+use crate::fast::direct;
 use crate::headers;
 use crate::limits::RESPONSE_TIMEOUT;
 use crate::metrics::Failure;
@@ -91,6 +92,13 @@ async fn forward(
     parts.uri = path_only(&parts.uri);
     if endpoints.protocol == Protocol::H2c {
         to_http2(&mut parts, keeps_trailers);
+    }
+    let is_plain = tunnel.is_none() && endpoints.protocol == Protocol::Http;
+    if is_plain && body.is_end_stream() && direct::may_go(&parts.method) {
+        let asking = direct::answer(worker, &route, &endpoints.addresses, &parts);
+        if let Some(answer) = asking.await {
+            return answer;
+        }
     }
     let (body, progress) = match &tunnel {
         Some(tunnel) => {

@@ -12,6 +12,8 @@ mod http1;
 mod http2;
 #[path = "proxy/rig.rs"]
 mod rig;
+#[path = "proxy/short_way.rs"]
+mod short_way;
 #[path = "proxy/tls.rs"]
 mod tls;
 #[path = "proxy/tunnels.rs"]

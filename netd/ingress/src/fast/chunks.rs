@@ -1,7 +1,9 @@
 //! Where a body in chunks ends (RFC 9112, 7.1).
 //!
-//! Pure. Reads along without changing anything, and accepts only the strict form: CRLF at the end
+//! Pure. Reads along without changing anything, or takes the content out, and accepts only the strict form: CRLF at the end
 //! of each line, hexadecimal digits, no more than a few kilobytes beside the content.
+
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Bytes of sizes, extensions and trailers in a row that are let through.
 const MOST_BESIDE: u32 = 16 << 10;
@@ -65,6 +67,36 @@ impl Chunks {
             at += 1;
         }
         Ok(at)
+    }
+
+    /// Takes the next content out of the bytes; nothing if it takes more of them, or at the end. What
+    /// comes after the last chunk is appended to the trailers, the empty line included.
+    pub(crate) fn take(
+        &mut self,
+        bytes: &mut BytesMut,
+        trailers: &mut Vec<u8>,
+    ) -> Result<Bytes, Broken> {
+        let mut beside = 0;
+        while beside < bytes.len() && !self.done() && self.state != State::Content {
+            if matches!(
+                self.state,
+                State::LineStart | State::Line | State::LineEnd | State::LastLf
+            ) {
+                trailers.push(bytes[beside]);
+            }
+            self.step(bytes[beside])?;
+            beside += 1;
+        }
+        bytes.advance(beside);
+        if self.state != State::Content {
+            return Ok(Bytes::new());
+        }
+        let part = self.size.min(bytes.len() as u64);
+        self.size -= part;
+        if self.size == 0 {
+            self.state = State::ContentCr;
+        }
+        Ok(bytes.split_to(usize::try_from(part).map_err(|_| Broken)?).freeze())
     }
 
     fn step(&mut self, byte: u8) -> Result<(), Broken> {

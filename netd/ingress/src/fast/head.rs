@@ -6,6 +6,8 @@
 //! strictness is kept: what two readers could understand differently is an error. Lines are written
 //! anew, never passed on as they came, so that nothing can hide between them.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::headers::Client;
 
 /// Longest head of a request that is looked at here.
@@ -164,7 +166,8 @@ fn plain_host(authority: &[u8]) -> Option<&[u8]> {
     fits.then_some(name)
 }
 
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+/// Writes a header.
+pub(crate) fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
@@ -215,8 +218,56 @@ pub(crate) enum Response {
     Bad(&'static str),
 }
 
-/// Reads an answer, and appends what the client shall see of it.
-pub(crate) fn response(bytes: &[u8], head_only: bool, out: &mut Vec<u8>) -> Response {
+/// Takes down what the client shall see of an answer's head, in the words of its own protocol.
+pub(crate) trait Scribe {
+    /// A new head begins; what was taken down before is void.
+    fn begin(&mut self, status: http::StatusCode, reason: &str);
+    /// A header that is not about where the body ends, except for its length.
+    fn header(&mut self, name: &str, value: &[u8]);
+    /// The head is whole, and its body is of this kind.
+    fn end(&mut self, body: Body);
+}
+
+/// HTTP/1.1.
+impl Scribe for Vec<u8> {
+    fn begin(&mut self, status: http::StatusCode, reason: &str) {
+        self.clear();
+        for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+            self.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    fn header(&mut self, name: &str, value: &[u8]) {
+        line(self, name, value);
+    }
+
+    fn end(&mut self, body: Body) {
+        if matches!(body, Body::Chunks | Body::UntilClose) {
+            line(self, "transfer-encoding", b"chunked");
+        }
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+/// HTTP/2, which has frames for all that is not a header.
+impl Scribe for HeaderMap {
+    fn begin(&mut self, _: http::StatusCode, _: &str) {
+        self.clear();
+    }
+
+    fn header(&mut self, name: &str, value: &[u8]) {
+        // The parser lets nothing pass that is neither.
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            self.append(name, value);
+        }
+    }
+
+    fn end(&mut self, _: Body) {}
+}
+
+/// Reads an answer, and takes down what the client shall see of it.
+pub(crate) fn response(bytes: &[u8], head_only: bool, out: &mut impl Scribe) -> Response {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_OF_ANSWER];
     let mut parsed = httparse::Response::new(&mut headers);
     let length = match parsed.parse(bytes) {
@@ -238,9 +289,7 @@ pub(crate) fn response(bytes: &[u8], head_only: bool, out: &mut Vec<u8>) -> Resp
     };
     let reason = parsed.reason.filter(|reason| !reason.is_empty());
     let reason = reason.or(status.canonical_reason()).unwrap_or_default();
-    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
+    out.begin(status, reason);
     match answer(&parsed, status, head_only, out) {
         Ok((body, keeps)) => Response::Answer(Answer { status, length, body, keeps }),
         Err(why) => Response::Bad(why),
@@ -251,7 +300,7 @@ fn answer(
     parsed: &httparse::Response<'_, '_>,
     status: http::StatusCode,
     head_only: bool,
-    out: &mut Vec<u8>,
+    out: &mut impl Scribe,
 ) -> Result<(Body, bool), &'static str> {
     let (mut length, mut chunked) = (None, false);
     let mut keeps = parsed.version == Some(1);
@@ -272,16 +321,15 @@ fn answer(
                 return Err("it has more than one Content-Length");
             }
             if status != http::StatusCode::NO_CONTENT {
-                line(out, header.name, header.value);
+                out.header(header.name, header.value);
             }
         } else if is(header, "transfer-encoding") {
             if chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
                 return Err("its Transfer-Encoding is not \"chunked\"");
             }
             chunked = true;
-            line(out, header.name, header.value);
         } else if !is_hop(header.name, &named) {
-            line(out, header.name, header.value);
+            out.header(header.name, header.value);
         }
     }
     if chunked && (length.is_some() || parsed.version != Some(1)) {
@@ -294,12 +342,8 @@ fn answer(
         Some(length) => Body::Length(length),
         None => Body::UntilClose,
     };
-    if body == Body::UntilClose {
-        line(out, "transfer-encoding", b"chunked");
-        keeps = false;
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok((body, keeps))
+    out.end(body);
+    Ok((body, keeps && body != Body::UntilClose))
 }
 
 /// Does this header belong to the backend's connection only? `named` are those that `Connection`

@@ -4,17 +4,17 @@
 //! server has told its author already.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use netmodel::address::Protocol;
+use netmodel::snapshot::{Endpoint, EndpointSlice};
 
 use super::{
-    Backend, Ingress, IngressClass, ObjectName, Options, Path, PathKind, Port, Rule, Service,
+    Backend, Ingress, IngressClass, Options, Path, PathKind, Port, Rule, Service,
     ServicePort, Slice, Tls, TlsSecret,
 };
 
@@ -22,8 +22,6 @@ use super::{
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 /// The annotation that makes a class the default one.
 const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
-/// The label of a slice that names its Service.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 const REDIRECT_ANNOTATION: &str = "minictl.io/ssl-redirect";
 const UPSTREAM_HOST_ANNOTATION: &str = "minictl.io/upstream-host";
 const TIMEOUT_ANNOTATION: &str = "minictl.io/response-timeout";
@@ -117,52 +115,40 @@ pub fn class(object: &networking::IngressClass) -> IngressClass {
 pub fn service(object: &core::Service) -> Service {
     let Some(spec) = &object.spec else { return Service::default() };
     let is_external = spec.type_.as_deref() == Some("ExternalName");
-    let ports = spec.ports.iter().flatten();
+    let is_tcp = |port: &&core::ServicePort| {
+        port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP")
+    };
+    let ports = spec.ports.iter().flatten().filter(is_tcp).filter_map(|port| {
+        Some(ServicePort {
+            name: port.name.as_deref().map(Arc::from).unwrap_or_default(),
+            port: u16::try_from(port.port).ok()?,
+            app_protocol: port.app_protocol.as_deref().map(Arc::from),
+        })
+    });
+    let mut ports: Vec<ServicePort> = ports.collect();
+    // There are many Services, and few that an Ingress names.
+    ports.shrink_to_fit();
     Service {
         external_name: spec.external_name.as_deref().filter(|_| is_external).map(Arc::from),
-        ports: ports
-            .filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
-            .filter_map(|port| {
-                Some(ServicePort {
-                    name: port.name.as_deref().unwrap_or_default().into(),
-                    port: u16::try_from(port.port).ok()?,
-                    app_protocol: port.app_protocol.as_deref().map(Arc::from),
-                })
-            })
-            .collect(),
+        ports,
     }
 }
 
-/// A slice and its Service; `None` if it has neither addresses nor a Service.
+/// A slice.
 #[must_use]
-pub fn slice(object: &discovery::EndpointSlice) -> Option<(ObjectName, Slice)> {
-    let service = object.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
-    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    if !matches!(object.address_type.as_str(), "IPv4" | "IPv6") {
-        return None;
+pub fn slice(slice: &EndpointSlice) -> Slice {
+    let ports = slice.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+    let ports = ports.map(|port| (port.name.clone(), port.port));
+    // All addresses of an endpoint are the same pod (upstream: only the first is used).
+    let first = |wanted: fn(&Endpoint) -> bool| {
+        let endpoints = slice.endpoints.iter().filter(move |endpoint| wanted(endpoint));
+        endpoints.filter_map(|endpoint| endpoint.addresses.first().copied()).collect()
+    };
+    Slice {
+        ports: ports.collect(),
+        ready: first(|endpoint| endpoint.ready),
+        leaving: first(|one| !one.ready && one.serving && one.terminating),
     }
-    let is_tcp = |protocol: &Option<String>| protocol.as_deref().is_none_or(|p| p == "TCP");
-    let ports = object.ports.iter().flatten().filter(|port| is_tcp(&port.protocol));
-    let ports = ports.filter_map(|port| {
-        Some((port.name.as_deref().unwrap_or_default().into(), u16::try_from(port.port?).ok()?))
-    });
-    let (mut ready, mut leaving) = (Vec::new(), Vec::new());
-    for endpoint in object.endpoints.iter().flatten() {
-        // All addresses of an endpoint are the same pod (upstream: only the first is used).
-        let first = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok());
-        let Some(address) = first else { continue };
-        let conditions = endpoint.conditions.as_ref();
-        // Absent conditions: ready means true, serving means ready, terminating means false.
-        let is_ready = conditions.and_then(|c| c.ready).unwrap_or(true);
-        let serves = conditions.and_then(|c| c.serving).unwrap_or(is_ready);
-        if is_ready {
-            ready.push(address);
-        } else if serves && conditions.and_then(|c| c.terminating).unwrap_or(false) {
-            leaving.push(address);
-        }
-    }
-    let slice = Slice { ports: ports.collect(), ready: ready.into(), leaving: leaving.into() };
-    Some((ObjectName::new(namespace, service), slice))
 }
 
 /// A Secret with a certificate; `None` if it is of another type.
