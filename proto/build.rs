@@ -10,5 +10,10 @@ fn main() -> std::io::Result<()> {
         .type_attribute(".minictl.dataplane.v1", AS_JSON)
         .type_attribute(".minictl.dns.v1", AS_JSON)
         .type_attribute(".minictl.lb.v1", AS_JSON)
+        // No entry of those who asked for no mark has a word about it.
+        .field_attribute(
+            ".minictl.dns.v1.LogEntry.mark",
+            "#[serde(skip_serializing_if = \"std::ops::Not::not\")]",
+        )
         .compile_protos(&["node.proto", "dataplane.proto", "dns.proto", "lb.proto"], &["."])
 }

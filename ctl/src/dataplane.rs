@@ -20,7 +20,7 @@ use verbs::{Error, Globals, Io, client};
 use crate::cli::dataplane::{DataplaneCommand, Diff, Dump, Status, Whom};
 use ask::{Answers, Source};
 
-pub(crate) use ask::{netd_at, nodes};
+pub(crate) use ask::{Language, Way, netd_at, nodes};
 pub(crate) use machine::warn_of_firewalls;
 pub(crate) use serve::{Socket, serve};
 

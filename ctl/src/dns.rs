@@ -60,7 +60,7 @@ async fn log(
         None => (globals.namespace.clone().unwrap_or_default(), String::new()),
         Some(pod) => match pod.split_once('/') {
             Some((namespace, pod)) => (namespace.to_owned(), pod.to_owned()),
-            None => (source.namespace(globals), pod.to_owned()),
+            None => (namespace_of(globals, &source), pod.to_owned()),
         },
     };
     if verb.tail == 0 && !verb.follow {
@@ -68,30 +68,31 @@ async fn log(
     }
     let tail = u32::try_from(verb.tail).unwrap_or(0);
     let only_new = verb.tail == 0;
-    let request = LogRequest { namespace, pod, follow: verb.follow, tail, only_new };
+    let follow = verb.follow;
+    let request = LogRequest { namespace, pod, follow, tail, only_new, marked: true };
     let mut entries = source.log(request);
     let print = |io: &mut Io, entry: &LogEntry| match verb.output.as_str() {
         "json" => io.say(serde_json::to_string(entry).unwrap_or_default()),
         _ => io.say(text::line(entry)),
     };
-    // Of several nodes, what was remembered is put in order first; what is new comes as it comes.
-    let mut remembered = Vec::new();
-    let mut silent = 0;
-    while let Some(entry) = entries.recv().await {
-        match entry {
-            Err(error) => {
-                io.warn(error.report());
-                silent += 1;
-            }
-            Ok(entry) if verb.follow => print(io, &entry)?,
-            Ok(entry) => remembered.push(entry),
-        }
+    let (remembered, silent) = entries.remembered().await;
+    let mut failed = !silent.is_empty();
+    for error in silent {
+        io.warn(error.report());
     }
-    remembered.sort_by(|a: &LogEntry, b| a.time.cmp(&b.time));
     for entry in &remembered {
         print(io, entry)?;
     }
-    Ok(i32::from(silent > 0))
+    while let Some(told) = entries.news().await {
+        match told {
+            Ok(entry) => print(io, &entry)?,
+            Err(error) => {
+                io.warn(error.report());
+                failed = true;
+            }
+        }
+    }
+    Ok(i32::from(failed))
 }
 
 async fn trace(
@@ -107,7 +108,7 @@ async fn trace(
     let from = without_type(&verb.from);
     let (namespace, pod) = match from.split_once('/') {
         Some((namespace, pod)) => (namespace.to_owned(), pod),
-        None => (source.namespace(globals), from),
+        None => (namespace_of(globals, &source), from),
     };
     let request = TraceRequest {
         name: verb.name.clone(),
@@ -123,6 +124,11 @@ async fn trace(
         None => io.print(&text::trace(&reply))?,
     }
     Ok(if reply.answers.is_empty() { NOTHING } else { 0 })
+}
+
+/// The namespace of a name without one.
+fn namespace_of(globals: &Globals, source: &Source) -> String {
+    globals.namespace.clone().unwrap_or_else(|| source.namespace())
 }
 
 /// `pod/web` as `web`.

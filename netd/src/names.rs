@@ -61,37 +61,41 @@ pub(crate) async fn run(dns: &Dns, upstreams: &[SocketAddr]) {
 
 /// Asks the servers that were named, or else those that the machine itself asks, as they change.
 async fn follow_upstreams(dns: &Dns, named: &[SocketAddr]) {
-    let mut warned = None;
+    let mut told = None;
     loop {
-        let own: Vec<IpAddr> = dns.addresses().iter().map(SocketAddr::ip).collect();
-        let (servers, ourselves) = match named {
-            [] => from_files(&own).await,
-            named => named.iter().copied().partition(|server| !own.contains(&server.ip())),
+        let servers = match named {
+            [] => from_files().await,
+            named => named.to_vec(),
         };
+        // It leaves itself out, whatever stands on the list.
         dns.forward_to(&servers);
-        let now = Some((servers, ourselves));
-        if warned != now
-            && let Some((servers, ourselves)) = &now
-        {
-            if !ourselves.is_empty() {
-                tracing::warn!(
-                    ?ourselves,
-                    "these DNS servers are this very server: they are not asked, or it would ask itself"
-                );
-            }
-            match servers.is_empty() {
-                true => tracing::warn!("no DNS server is known for names outside the cluster"),
-                false => tracing::info!(?servers, "DNS servers for names outside the cluster"),
-            }
-            warned = now;
+        let own = dns.addresses();
+        let now = Some(servers.into_iter().partition(|server| !own.contains(server)));
+        if told != now {
+            told = now;
+            told.as_ref().into_iter().for_each(tell);
         }
         tokio::time::sleep(REREAD).await;
     }
 }
 
-async fn from_files(own: &[IpAddr]) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+/// Says in the log who is asked, and who is not because it is this server.
+fn tell((servers, ourselves): &(Vec<SocketAddr>, Vec<SocketAddr>)) {
+    if !ourselves.is_empty() {
+        tracing::warn!(
+            ?ourselves,
+            "these DNS servers are this very server: they are not asked, or it would ask itself"
+        );
+    }
+    match servers.is_empty() {
+        true => tracing::warn!("no DNS server is known for names outside the cluster"),
+        false => tracing::info!(?servers, "DNS servers for names outside the cluster"),
+    }
+}
+
+async fn from_files() -> Vec<SocketAddr> {
     let file = read(resolv_conf::FILE).await.unwrap_or_default();
-    choose(&file, read(resolv_conf::BEHIND_STUB).await.as_deref(), own)
+    choose(&file, read(resolv_conf::BEHIND_STUB).await.as_deref())
 }
 
 async fn read(file: &str) -> Option<String> {

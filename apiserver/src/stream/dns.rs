@@ -96,6 +96,7 @@ async fn log(
         pod: text("pod"),
         follow: query.flag("follow"),
         only_new: query.flag("onlyNew"),
+        marked: query.flag("marked"),
         tail,
     };
     // It begins at once, and may go on for ever.

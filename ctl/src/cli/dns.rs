@@ -42,7 +42,7 @@ pub(crate) struct Log {
     /// Go on printing as pods ask
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// How many of the latest lines of each node to begin with; -1 prints all that are remembered
+    /// How many of the latest lines of all nodes together to begin with; -1 prints all that are remembered
     #[arg(long, default_value_t = -1, allow_hyphen_values = true, value_name = "LINES")]
     pub(crate) tail: i64,
     /// The node; without it all nodes

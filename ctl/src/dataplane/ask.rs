@@ -1,6 +1,7 @@
 //! Asking: by the API server, which knows the way to each node, or at the socket of one netd.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
 use proto::dataplane::dataplane_client::DataplaneClient;
@@ -17,10 +18,56 @@ use verbs::{Error, Globals};
 const LARGEST_ANSWER: usize = 128 * 1024 * 1024;
 const NODES: &str = "/api/v1/nodes";
 
-/// Who is asked.
-pub(super) enum Source {
-    Api { client: Box<Client>, nodes: Vec<String> },
-    Socket(DataplaneClient<Channel>),
+/// The way to those who are asked, in one language of netd's.
+pub(crate) enum Way<C> {
+    /// By the API server, to these nodes.
+    Api { client: Arc<Client>, nodes: Vec<String> },
+    /// To one netd on this machine.
+    Socket(C),
+}
+
+/// The way for questions about what is programmed.
+pub(super) type Source = Way<DataplaneClient<Channel>>;
+
+/// One of the languages that netd speaks at its socket.
+pub(crate) trait Language {
+    /// Speaks it by this channel.
+    fn by(channel: Channel) -> Self;
+}
+
+impl Language for DataplaneClient<Channel> {
+    fn by(channel: Channel) -> Self {
+        Self::new(channel).max_decoding_message_size(LARGEST_ANSWER)
+    }
+}
+
+impl<C: Language> Way<C> {
+    /// The API server, about one node or all of them.
+    pub(crate) async fn api(
+        globals: &Globals,
+        lab: Option<PathBuf>,
+        node: Option<&str>,
+    ) -> Result<Self, Error> {
+        let client = Arc::new(Client::connect(globals, lab).await?);
+        let nodes = match node {
+            Some(node) => vec![node.to_owned()],
+            None => nodes(&client).await?,
+        };
+        Ok(Self::Api { client, nodes })
+    }
+
+    /// A netd on this machine.
+    pub(crate) async fn socket(path: &Path) -> Result<Self, Error> {
+        Ok(Self::Socket(C::by(netd_at(path).await?)))
+    }
+
+    /// The namespace of a name without one.
+    pub(crate) fn namespace(&self) -> String {
+        match self {
+            Self::Api { client, .. } => client.namespace(),
+            Self::Socket(_) => "default".to_owned(),
+        }
+    }
 }
 
 /// What was answered, and what was not.
@@ -31,34 +78,6 @@ pub(super) struct Answers<T> {
 }
 
 impl Source {
-    /// The API server, about one node or all of them.
-    pub(super) async fn api(
-        globals: &Globals,
-        lab: Option<PathBuf>,
-        node: Option<&str>,
-    ) -> Result<Self, Error> {
-        let client = Box::new(Client::connect(globals, lab).await?);
-        let nodes = match node {
-            Some(node) => vec![node.to_owned()],
-            None => nodes(&client).await?,
-        };
-        Ok(Self::Api { client, nodes })
-    }
-
-    /// A netd on this machine.
-    pub(super) async fn socket(path: &Path) -> Result<Self, Error> {
-        let channel = netd_at(path).await?;
-        Ok(Self::Socket(DataplaneClient::new(channel).max_decoding_message_size(LARGEST_ANSWER)))
-    }
-
-    /// The namespace of a name without one.
-    pub(super) fn namespace(&self) -> String {
-        match self {
-            Self::Api { client, .. } => client.namespace(),
-            Self::Socket(_) => "default".to_owned(),
-        }
-    }
-
     pub(super) async fn status(&mut self) -> Result<Answers<StatusReply>, Error> {
         match self {
             Self::Api { client, nodes } => Ok(each(client, nodes, "status", &[]).await),

@@ -1,7 +1,9 @@
-//! Asking: by the API server, which knows the way to each node, or at the socket of one netd.
+//! Asking name servers, and putting in order what several of them tell.
+//!
+//! Each node tells what it remembers and then a mark; what comes before the marks is put in order,
+//! what comes after is told as it comes. Who is asked, and how, is `dataplane::ask`'s.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use proto::dns::dns_client::DnsClient;
@@ -9,56 +11,92 @@ use proto::dns::{LogEntry, LogRequest, TraceReply, TraceRequest};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
+use verbs::Error;
 use verbs::client::Client;
-use verbs::{Error, Globals};
 
-use crate::dataplane::{netd_at, nodes};
+use crate::dataplane::{Language, Way};
 
 /// Entries that wait to be printed.
 const WAITING: usize = 256;
+/// How long a node may take to tell what it remembers, before the others' is printed without it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Who is asked.
-pub(super) enum Source {
-    Api { client: Arc<Client>, nodes: Vec<String> },
-    Socket(DnsClient<Channel>),
+pub(super) type Source = Way<DnsClient<Channel>>;
+
+impl Language for DnsClient<Channel> {
+    fn by(channel: Channel) -> Self {
+        Self::new(channel)
+    }
 }
 
-/// An entry, or why a node tells none.
-pub(super) type Told = Result<LogEntry, Error>;
+/// An entry or a mark, or why a node tells none.
+type Told = Result<LogEntry, Error>;
 
-impl Source {
-    /// The API server, about one node or all of them.
-    pub(super) async fn api(
-        globals: &Globals,
-        lab: Option<PathBuf>,
-        node: Option<&str>,
-    ) -> Result<Self, Error> {
-        let client = Arc::new(Client::connect(globals, lab).await?);
-        let nodes = match node {
-            Some(node) => vec![node.to_owned()],
-            None => nodes(&client).await?,
+/// What name servers tell.
+pub(super) struct Log {
+    entries: mpsc::Receiver<Told>,
+    /// Those that have not told all that they remember.
+    waiting_for: usize,
+    /// The latest lines to begin with, so many of all nodes together; none: all.
+    tail: usize,
+    /// See [`PATIENCE`].
+    patience: Duration,
+}
+
+impl Log {
+    /// What all of them remember, in order; and why some don't tell. What is not there in time comes
+    /// as news.
+    pub(super) async fn remembered(&mut self) -> (Vec<LogEntry>, Vec<Error>) {
+        let (mut entries, mut silent) = (Vec::new(), Vec::new());
+        let all = async {
+            while self.waiting_for > 0 {
+                match self.entries.recv().await {
+                    None => break,
+                    Some(Ok(entry)) if entry.mark => self.waiting_for -= 1,
+                    Some(Ok(entry)) => entries.push(entry),
+                    Some(Err(error)) => {
+                        self.waiting_for -= 1;
+                        silent.push(error);
+                    }
+                }
+            }
         };
-        Ok(Self::Api { client, nodes })
+        // Whoever is late is told late.
+        let _ = tokio::time::timeout(self.patience, all).await;
+        (in_order(entries, self.tail), silent)
     }
 
-    /// A netd on this machine.
-    pub(super) async fn socket(path: &Path) -> Result<Self, Error> {
-        Ok(Self::Socket(DnsClient::new(netd_at(path).await?)))
-    }
-
-    /// The namespace of a name without one.
-    pub(super) fn namespace(&self, globals: &Globals) -> String {
-        match self {
-            Self::Api { client, .. } => client.namespace(),
-            Self::Socket(_) => globals.namespace.clone().unwrap_or_else(|| "default".to_owned()),
+    /// What comes after that; nothing when there will be nothing more.
+    pub(super) async fn news(&mut self) -> Option<Told> {
+        loop {
+            match self.entries.recv().await? {
+                Ok(entry) if entry.mark => {}
+                told => return Some(told),
+            }
         }
     }
+}
 
-    /// What all that are asked tell, mixed as it comes.
-    pub(super) fn log(self, request: LogRequest) -> mpsc::Receiver<Told> {
-        let (send, receive) = mpsc::channel(WAITING);
-        match self {
+/// The latest entries in order of time; no `tail`: all of them.
+fn in_order(mut entries: Vec<LogEntry>, tail: usize) -> Vec<LogEntry> {
+    // Times of one length and one zone are in order as texts are.
+    entries.sort_by(|one, other| one.time.cmp(&other.time));
+    if tail > 0 {
+        entries.drain(..entries.len().saturating_sub(tail));
+    }
+    entries
+}
+
+impl Source {
+    /// What all that are asked tell.
+    pub(super) fn log(self, request: LogRequest) -> Log {
+        let (send, entries) = mpsc::channel(WAITING);
+        let tail = usize::try_from(request.tail).unwrap_or(usize::MAX);
+        let request = LogRequest { marked: true, ..request };
+        let waiting_for = match self {
             Self::Api { client, nodes } => {
+                let count = nodes.len();
                 for node in nodes {
                     let (client, request, send) = (client.clone(), request.clone(), send.clone());
                     tokio::spawn(async move {
@@ -68,12 +106,14 @@ impl Source {
                         }
                     });
                 }
+                count
             }
             Self::Socket(netd) => {
                 tokio::spawn(of_socket(netd, request, send));
+                1
             }
-        }
-        receive
+        };
+        Log { entries, waiting_for, tail, patience: PATIENCE }
     }
 
     /// What a pod would get.
@@ -117,6 +157,7 @@ async fn of_node(
         ("follow", flag(request.follow)),
         ("onlyNew", flag(request.only_new)),
         ("tail", &tail),
+        ("marked", flag(request.marked)),
     ];
     let mut lines = client.lines(&path, &query).await?;
     while let Some(line) = lines.next().await? {
@@ -140,5 +181,60 @@ async fn of_socket(mut netd: DnsClient<Channel>, request: LogRequest, send: mpsc
         if send.send(entry.or_else(refused)).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(node: &str, time: &str) -> LogEntry {
+        let time = format!("2026-01-01T00:00:{time}Z");
+        LogEntry { node: node.to_owned(), time, ..Default::default() }
+    }
+
+    fn mark() -> LogEntry {
+        LogEntry { mark: true, ..Default::default() }
+    }
+
+    fn log(waiting_for: usize, tail: usize) -> (mpsc::Sender<Told>, Log) {
+        let (send, entries) = mpsc::channel(WAITING);
+        (send, Log { entries, waiting_for, tail, patience: Duration::from_millis(50) })
+    }
+
+    fn seconds(entries: &[LogEntry]) -> Vec<&str> {
+        entries.iter().map(|entry| &entry.time[17..19]).collect()
+    }
+
+    #[tokio::test]
+    async fn the_latest_lines_of_all_nodes_come_in_order_and_then_the_news() {
+        let (send, mut log) = log(2, 3);
+        let told = [entry("a", "01.000"), entry("a", "05.000"), mark(), entry("a", "09.000")];
+        let others = [entry("b", "02.000"), entry("b", "03.000"), entry("b", "04.000"), mark()];
+        for entry in told.into_iter().chain(others).chain([entry("b", "10.000")]) {
+            send.send(Ok(entry)).await.unwrap();
+        }
+        drop(send);
+        let (remembered, silent) = log.remembered().await;
+        // Node a's news came before node b had told all: they are the latest.
+        assert_eq!((seconds(&remembered), silent.len()), (vec!["04", "05", "09"], 0));
+        assert_eq!(seconds(&[log.news().await.unwrap().unwrap()]), ["10"]);
+        assert!(log.news().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_tells_nothing_keeps_nobody_waiting() {
+        let (send, mut log) = log(3, 0);
+        send.send(Ok(entry("a", "01.000"))).await.unwrap();
+        send.send(Ok(mark())).await.unwrap();
+        send.send(Err(Error::Refused("node b is not connected".to_owned()))).await.unwrap();
+        let (remembered, silent) = log.remembered().await;
+        assert_eq!((seconds(&remembered), silent.len()), (vec!["01"], 1));
+        // It is only slow: what it remembers comes later, its mark is no line.
+        send.send(Ok(entry("c", "00.000"))).await.unwrap();
+        send.send(Ok(mark())).await.unwrap();
+        send.send(Ok(entry("c", "11.000"))).await.unwrap();
+        assert_eq!(seconds(&[log.news().await.unwrap().unwrap()]), ["00"]);
+        assert_eq!(seconds(&[log.news().await.unwrap().unwrap()]), ["11"]);
     }
 }

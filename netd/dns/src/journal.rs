@@ -1,12 +1,13 @@
 //! Who asked for what, lately: a ring of the latest questions.
 //!
-//! Writing costs a short lock and one allocation; nobody is told unless somebody follows. An entry
-//! names the client by its address: whose that is, is looked up when it is read.
+//! Writing costs a short lock and one allocation; nobody is told unless somebody follows. Readers
+//! take a handful at a time, so that those who write never wait for a long copy. An entry names the
+//! client by its address: whose that is, is looked up when it is read.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hickory_proto::op::ResponseCode;
@@ -17,6 +18,8 @@ use crate::resolve::Source;
 
 /// Questions that are remembered.
 const MOST: usize = 2048;
+/// Questions that are read under one lock.
+const HANDFUL: usize = 32;
 
 /// A question that was answered.
 #[derive(Clone, Debug)]
@@ -30,7 +33,7 @@ pub(crate) struct Entry {
     pub(crate) source: Source,
     pub(crate) answers: u16,
     /// The name that a search path was completed to.
-    pub(crate) completed: Option<Box<str>>,
+    pub(crate) completed: Option<Arc<str>>,
     pub(crate) tcp: bool,
     pub(crate) took: Duration,
 }
@@ -53,7 +56,7 @@ struct Ring {
 impl Journal {
     pub(crate) fn write(&self, entry: Entry) {
         {
-            let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ring = self.ring();
             if ring.entries.len() >= MOST {
                 ring.entries.pop_front();
             }
@@ -65,18 +68,31 @@ impl Journal {
         }
     }
 
-    /// All entries from number `from` on that are still there, and the number to go on with.
+    /// The number of the next entry.
+    pub(crate) fn next(&self) -> u64 {
+        self.ring().next
+    }
+
+    /// A handful of the entries from number `from` on that are still there, and the number to go on
+    /// with. None are left when there are none.
     pub(crate) fn since(&self, from: u64) -> (Vec<Entry>, u64) {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.ring();
         let oldest = ring.next - ring.entries.len() as u64;
-        let skip = usize::try_from(from.saturating_sub(oldest)).unwrap_or(usize::MAX);
-        (ring.entries.iter().skip(skip).cloned().collect(), ring.next)
+        let first = from.clamp(oldest, ring.next);
+        let skip = usize::try_from(first - oldest).expect("no more than there are entries");
+        let entries: Vec<Entry> = ring.entries.iter().skip(skip).take(HANDFUL).cloned().collect();
+        let next = first + entries.len() as u64;
+        (entries, next)
     }
 
     /// Somebody who waits for news, from number `next` on.
     pub(crate) fn follow(&self, next: u64) -> Follower<'_> {
         self.followers.fetch_add(1, Ordering::Relaxed);
         Follower { journal: self, next }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,7 +103,7 @@ pub(crate) struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    /// The entries that came since; waits for one if there is none.
+    /// A handful of the entries that came since; waits for one if there is none.
     pub(crate) async fn read(&mut self) -> Vec<Entry> {
         loop {
             // Registered before the look, so that nothing comes between.
@@ -150,16 +166,32 @@ mod tests {
         entries.iter().map(|entry| entry.took.as_micros() as u64).collect()
     }
 
+    /// All entries from a number on, by the handful.
+    fn all(journal: &Journal, mut next: u64) -> (Vec<u64>, u64) {
+        let mut all = Vec::new();
+        loop {
+            let (entries, after) = journal.since(next);
+            assert!(entries.len() <= HANDFUL);
+            if entries.is_empty() {
+                return (all, after);
+            }
+            all.extend(numbers(&entries));
+            next = after;
+        }
+    }
+
     #[test]
     fn the_oldest_goes_first_and_readers_go_on_where_they_were() {
         let journal = Journal::default();
         (0..3).for_each(|number| journal.write(entry(number)));
-        let (first, next) = journal.since(0);
-        assert_eq!((numbers(&first), next), (vec![0, 1, 2], 3));
-        (3..3 + MOST as u64).for_each(|number| journal.write(entry(number)));
-        let (rest, next) = journal.since(next);
-        assert_eq!((rest.len(), numbers(&rest)[0], next), (MOST, 3, 3 + MOST as u64));
-        assert!(journal.since(next).0.is_empty());
+        assert_eq!(all(&journal, 0), (vec![0, 1, 2], 3));
+        assert_eq!(journal.next(), 3);
+        let end = 10 + MOST as u64;
+        (3..end).for_each(|number| journal.write(entry(number)));
+        let (rest, next) = all(&journal, 3);
+        assert_eq!((rest, next), ((10..end).collect(), end), "seven went before they were read");
+        assert_eq!(all(&journal, next), (vec![], end));
+        assert_eq!(all(&journal, u64::MAX), (vec![], end), "nobody reads what is not written yet");
     }
 
     #[tokio::test]

@@ -97,7 +97,8 @@ impl Dns {
         self.server.admit(clients);
     }
 
-    /// These servers are asked for names outside the cluster.
+    /// These servers are asked for names outside the cluster, but for those that are this very
+    /// server, from now on or later.
     pub fn forward_to(&self, servers: &[SocketAddr]) {
         self.server.resolver.upstreams.set(servers);
     }
@@ -119,5 +120,14 @@ impl Dns {
         let [asked, failed] =
             [&upstreams.asked, &upstreams.failed].map(|count| count.load(Ordering::Relaxed));
         self.server.counters.render(asked, failed)
+    }
+}
+
+/// What a fuzzer may call of what is nobody else's to call.
+#[cfg(feature = "fuzz")]
+pub mod fuzz {
+    /// Takes what another server said.
+    pub fn heard(message: &[u8]) {
+        crate::upstream::fuzz(message);
     }
 }

@@ -236,5 +236,19 @@ pub(crate) fn rotatable(answer: &[u8]) -> Option<(usize, usize, usize)> {
     (count > 1 && records.chunks(size).all(alike)).then_some((start, size, count))
 }
 
+/// For the fuzzer: an answer made of another server's is written within its limits.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzz(packet: &[u8], reply: &Reply) {
+    let from = ([127, 0, 0, 1], 5000).into();
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let Incoming::Question(question) = read(packet, from, protocol) else {
+            panic!("the question can't be read")
+        };
+        let mut answer = question.write(reply);
+        assert!(answer.len() <= usize::from(question.limit));
+        rotate(&mut answer, 1);
+    }
+}
+
 #[cfg(test)]
 mod tests;

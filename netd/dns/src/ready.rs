@@ -2,15 +2,18 @@
 //!
 //! Most questions are asked over and over: their answer is copied, with the client's own number and
 //! its own spelling of the name. Invariants: an answer is kept only for questions that differ in
-//! nothing else, and only until the zone changes or its time is over.
+//! nothing else, and only until the zone changes or its time is over; one that depends on who asks
+//! is kept for that client alone.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::message::{HEADER, question_end, rotate};
 use crate::resolve::Source;
 
-/// Answers that are kept; then all are forgotten.
+/// Answers that are kept for all, and those for one client each; then all of them are forgotten.
 const MOST: usize = 2048;
 /// An answer that others gave is kept this long at most, so that its TTLs are not far off.
 const FOREIGN: Duration = Duration::from_secs(1);
@@ -18,63 +21,108 @@ const FOREIGN: Duration = Duration::from_secs(1);
 /// Answers by question, for one socket.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    answers: HashMap<Box<[u8]>, Kept>,
+    for_all: HashMap<Box<[u8]>, Kept>,
+    /// By question and client. By itself, so that names that are not there, of which everybody can
+    /// make up as many as he likes, push nothing out that is of use to others.
+    for_one: HashMap<Box<[u8]>, Kept>,
     /// What the next answer is turned by.
     turn: usize,
     key: Vec<u8>,
 }
 
+/// What is known of an answer beside its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct About {
+    pub(crate) source: Source,
+    /// The name that a search path was completed to.
+    pub(crate) completed: Option<Arc<str>>,
+}
+
+/// For whom an answer is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Whoever asks gets the same.
+    pub(crate) for_all: bool,
+    /// It stays as it is until the zone changes.
+    pub(crate) lasting: bool,
+}
+
 #[derive(Debug)]
 struct Kept {
     bytes: Box<[u8]>,
-    source: Source,
+    about: About,
     /// The state of the zone that it is of.
     generation: u64,
     until: Option<Instant>,
 }
 
+impl Kept {
+    fn is_of(&self, generation: u64, now: Instant) -> bool {
+        self.generation == generation && self.until.is_none_or(|until| now < until)
+    }
+}
+
 impl Ready {
-    /// The answer to a packet, if it is ready, written to `answer`; says who knew it.
+    /// The answer to a client's packet, if it is ready, written to `answer`; says who knew it.
     pub(crate) fn answer(
         &mut self,
         packet: &[u8],
+        client: IpAddr,
         generation: u64,
         now: Instant,
         answer: &mut Vec<u8>,
-    ) -> Option<Source> {
+    ) -> Option<About> {
         let end = key(packet, &mut self.key)?;
-        let kept = self.answers.get(&*self.key)?;
-        if kept.generation != generation || kept.until.is_some_and(|until| until <= now) {
-            self.answers.remove(&*self.key);
-            return None;
-        }
+        let is_fresh = |kept: &&Kept| kept.is_of(generation, now);
+        let kept = match self.for_all.get(&*self.key).filter(is_fresh) {
+            Some(kept) => kept,
+            None => {
+                add_client(&mut self.key, client);
+                self.for_one.get(&*self.key).filter(is_fresh)?
+            }
+        };
         answer.clear();
         answer.extend_from_slice(&kept.bytes);
         answer[..2].copy_from_slice(&packet[..2]);
         answer[HEADER..end].copy_from_slice(&packet[HEADER..end]);
         self.turn = self.turn.wrapping_add(1);
         rotate(answer, self.turn);
-        Some(kept.source)
+        Some(kept.about.clone())
     }
 
-    /// Keeps an answer to a packet.
+    /// Keeps an answer to a client's packet, of this state of the zone.
     pub(crate) fn keep(
         &mut self,
         packet: &[u8],
+        client: IpAddr,
         answer: &[u8],
-        source: Source,
-        generation: u64,
-        now: Instant,
+        about: About,
+        terms: Terms,
+        (generation, now): (u64, Instant),
     ) {
         if key(packet, &mut self.key).is_none() {
             return;
         }
-        if self.answers.len() >= MOST {
-            self.answers.clear();
+        let answers = match terms.for_all {
+            true => &mut self.for_all,
+            false => {
+                add_client(&mut self.key, client);
+                &mut self.for_one
+            }
+        };
+        if answers.len() >= MOST {
+            answers.clear();
         }
-        let until = (source != Source::Zone).then(|| now + FOREIGN);
-        let kept = Kept { bytes: answer.into(), source, generation, until };
-        self.answers.insert(self.key.as_slice().into(), kept);
+        let until = (!terms.lasting).then(|| now + FOREIGN);
+        let kept = Kept { bytes: answer.into(), about, generation, until };
+        answers.insert(self.key.as_slice().into(), kept);
+    }
+}
+
+fn add_client(key: &mut Vec<u8>, client: IpAddr) {
+    match client {
+        IpAddr::V4(ip) => key.extend_from_slice(&ip.octets()),
+        IpAddr::V6(ip) => key.extend_from_slice(&ip.octets()),
     }
 }
 
@@ -117,19 +165,33 @@ mod tests {
     }
 
     const NAME: &[u8] = b"\x03web\x04shop\x00";
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 0, 5));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 0, 6));
+    const FOR_ALL: Terms = Terms { for_all: true, lasting: true };
 
-    fn with(packet: &[u8]) -> Ready {
+    fn about(source: Source) -> About {
+        About { source, completed: None }
+    }
+
+    fn with(packet: &[u8], terms: Terms) -> Ready {
         let mut ready = Ready::default();
-        ready.keep(packet, &[packet, b"answer"].concat(), Source::Zone, 7, Instant::now());
+        let (answer, about) = ([packet, b"answer"].concat(), about(Source::Zone));
+        ready.keep(packet, CLIENT, &answer, about, terms, (7, Instant::now()));
         ready
+    }
+
+    fn source(ready: &mut Ready, packet: &[u8], client: IpAddr) -> Option<Source> {
+        let about = ready.answer(packet, client, 7, Instant::now(), &mut Vec::new());
+        about.map(|about| about.source)
     }
 
     #[test]
     fn the_answer_bears_the_askers_number_and_spelling() {
-        let mut ready = with(&packet(1, NAME, 1));
+        let mut ready = with(&packet(1, NAME, 1), FOR_ALL);
         let shouted = packet(9, b"\x03WEB\x04shop\x00", 1);
         let mut answer = Vec::new();
-        assert_eq!(ready.answer(&shouted, 7, Instant::now(), &mut answer), Some(Source::Zone));
+        let told = ready.answer(&shouted, OTHER, 7, Instant::now(), &mut answer);
+        assert_eq!(told, Some(about(Source::Zone)));
         assert_eq!(answer, [&shouted[..], b"answer"].concat());
     }
 
@@ -156,19 +218,43 @@ mod tests {
             (first.clone(), [&first[..], b"x"].concat()),
         ];
         for (kept, asked) in cases {
-            let found = with(&kept).answer(&asked, 7, Instant::now(), &mut Vec::new());
+            let found = source(&mut with(&kept, FOR_ALL), &asked, CLIENT);
             assert_eq!(found, None, "{kept:?} {asked:?}");
         }
-        assert!(with(&with_opt).answer(&with_opt, 7, Instant::now(), &mut Vec::new()).is_some());
+        assert!(source(&mut with(&with_opt, FOR_ALL), &with_opt, CLIENT).is_some());
+    }
+
+    #[test]
+    fn what_depends_on_who_asks_is_told_to_nobody_else() {
+        let packet = packet(1, NAME, 1);
+        let mut ready = with(&packet, Terms { for_all: false, lasting: true });
+        assert_eq!(source(&mut ready, &packet, CLIENT), Some(Source::Zone));
+        assert_eq!(source(&mut ready, &packet, OTHER), None);
+    }
+
+    #[test]
+    fn names_that_are_not_there_push_no_others_out() {
+        let kept = packet(1, NAME, 1);
+        let mut ready = with(&kept, FOR_ALL);
+        let terms = Terms { for_all: false, lasting: true };
+        for number in 0..2 * u16::try_from(MOST).unwrap() {
+            let [high, low] = number.to_be_bytes();
+            let made_up = packet(1, &[2, high, low, 0], 1);
+            ready.keep(&made_up, OTHER, &[], about(Source::Zone), terms, (7, Instant::now()));
+        }
+        assert!(source(&mut ready, &kept, CLIENT).is_some());
+        assert!(ready.for_one.len() <= MOST);
     }
 
     #[test]
     fn answers_go_when_the_zone_changes_or_their_time_is_over() {
         let (packet, now) = (packet(1, NAME, 1), Instant::now());
-        assert_eq!(with(&packet).answer(&packet, 8, now, &mut Vec::new()), None);
+        let mut ready = with(&packet, FOR_ALL);
+        assert_eq!(ready.answer(&packet, CLIENT, 8, now, &mut Vec::new()), None);
         let mut ready = Ready::default();
-        ready.keep(&packet, &packet, Source::Cache, 7, now);
-        assert!(ready.answer(&packet, 7, now, &mut Vec::new()).is_some());
-        assert_eq!(ready.answer(&packet, 7, now + FOREIGN, &mut Vec::new()), None);
+        let terms = Terms { for_all: true, lasting: false };
+        ready.keep(&packet, CLIENT, &packet, about(Source::Cache), terms, (7, now));
+        assert!(ready.answer(&packet, CLIENT, 7, now, &mut Vec::new()).is_some());
+        assert_eq!(ready.answer(&packet, CLIENT, 7, now + FOREIGN, &mut Vec::new()), None);
     }
 }

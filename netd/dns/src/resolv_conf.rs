@@ -4,6 +4,7 @@
 //! servers behind it in a file of its own. A stub may ask us again, and the servers it knows are
 //! better asked at once: kubeadm has people set this by hand, and those who forget get a loop.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 /// Where DNS is spoken.
@@ -28,21 +29,23 @@ pub fn servers(text: &str) -> Vec<SocketAddr> {
     named.filter_map(|word| Some(SocketAddr::new(word.parse().ok()?, PORT))).collect()
 }
 
-/// The servers to ask: those of `file`, or those of `behind` where `file` names nothing but a stub.
-/// Our own addresses are left out, and handed back beside.
+/// The servers to ask: those of `file`, without stubs; where it names nothing else, those of
+/// `behind`.
 #[must_use]
-pub fn choose(
-    file: &str,
-    behind: Option<&str>,
-    own: &[IpAddr],
-) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+pub fn choose(file: &str, behind: Option<&str>) -> Vec<SocketAddr> {
     let stubs = STUBS.map(|stub| stub.parse::<IpAddr>().expect("it is an address"));
-    let mut named = servers(file);
-    if named.iter().all(|server| stubs.contains(&server.ip())) {
-        named = behind.map(servers).unwrap_or_default();
+    let named = |text: &str| -> Vec<SocketAddr> {
+        let named = servers(text).into_iter();
+        named.filter(|server| !stubs.contains(&server.ip().to_canonical())).collect()
+    };
+    let mut chosen = named(file);
+    if chosen.is_empty() {
+        chosen = behind.map(named).unwrap_or_default();
     }
-    named.dedup();
-    named.into_iter().partition(|server| !own.contains(&server.ip()))
+    // Each once, where it stands first.
+    let mut seen = HashSet::new();
+    chosen.retain(|server| seen.insert(*server));
+    chosen
 }
 
 #[cfg(test)]
@@ -63,18 +66,19 @@ mod tests {
 
     #[test]
     fn behind_a_stub_are_the_servers_that_it_asks() {
-        let own = ["10.96.0.10".parse().unwrap()];
+        let chosen = |file: &str, behind: Option<&str>| text(choose(file, behind));
         let stub = "nameserver 127.0.0.53\noptions edns0 trust-ad\n";
-        let behind = Some("nameserver 192.0.2.1\nnameserver 10.96.0.10\n");
-        let (ask, ours) = choose(stub, behind, &own);
-        assert_eq!(
-            (text(ask), text(ours)),
-            (vec!["192.0.2.1:53".to_owned()], vec!["10.96.0.10:53".to_owned()])
-        );
-        assert_eq!(choose(stub, None, &own), (vec![], vec![]));
-        // Another server on loopback is somebody's choice.
-        let local = "nameserver 127.0.0.1\n";
-        assert_eq!(text(choose(local, behind, &own).0), ["127.0.0.1:53"]);
-        assert_eq!(text(choose("", behind, &own).0), ["192.0.2.1:53"]);
+        let behind = Some("nameserver 192.0.2.1\nnameserver 2001:db8::1\n");
+        let both = ["192.0.2.1:53", "[2001:db8::1]:53"];
+        assert_eq!(chosen(stub, behind), both);
+        assert_eq!(chosen("", behind), both);
+        assert!(chosen(stub, None).is_empty());
+        // Whoever copied one file over the other is not sent in circles.
+        assert!(chosen(stub, Some(stub)).is_empty());
+        assert!(chosen("nameserver ::ffff:127.0.0.53\n", None).is_empty());
+        // Another server on loopback is somebody's choice; a stub beside it is left out.
+        assert_eq!(chosen("nameserver 127.0.0.1\n", behind), ["127.0.0.1:53"]);
+        let mixed = "nameserver 127.0.0.53\nnameserver 192.0.2.9\nnameserver 192.0.2.9\n";
+        assert_eq!(chosen(mixed, behind), ["192.0.2.9:53"]);
     }
 }

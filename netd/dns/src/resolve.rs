@@ -1,9 +1,11 @@
 //! How an answer is found: in the zone, along CNAMEs, by completing a search path, with others.
 //!
-//! What the zone or the cache know is told at once ([`Resolver::now`]); the rest takes a while
-//! ([`Resolver::resolve`]). Each name looked for on the way is a [`Step`], for logs and traces.
-//! Invariants: a chain of names has an end; a question that many ask at a time goes out once, and
-//! so a server that asks us back gets no second question from us.
+//! The way to an answer is walked among what is known: the zone, the cache, and what was learned
+//! since. Where that is enough, the answer is told at once ([`Resolver::now`]); where it is not,
+//! others are asked for what is missing, and the way is walked again ([`Resolver::resolve`]). Each
+//! name looked for on the way is a [`Step`], for logs and traces. Invariants: a chain of names has
+//! an end; a question that many ask at a time goes out once, and so a server that asks us back gets
+//! no second question from us.
 
 mod complete;
 #[cfg(test)]
@@ -23,12 +25,14 @@ use crate::book::Book;
 use crate::cache::{Cache, Key};
 use crate::message::{Reply, Wishes};
 use crate::upstream::{UpstreamError, Upstreams};
-use crate::zone::{Lookup, Outcome, TTL};
+use crate::zone::{Lookup, Outcome, TTL, Zone};
 
 pub(crate) use complete::completions;
 
 /// Names in a chain, at most (upstream: CoreDNS' plugin/pkg/upstream has 8 for its own).
 const LONGEST_CHAIN: usize = 8;
+/// Questions to others for one answer, at most: more than a search path has domains.
+const MOST_QUESTIONS: usize = 40;
 /// Questions that wait for others at a time.
 const MOST_WAITING: usize = 1000;
 
@@ -86,12 +90,29 @@ impl From<Reply> for Found {
     }
 }
 
+impl Found {
+    /// Who knew in the end.
+    pub(crate) fn source(&self) -> Source {
+        self.steps.last().map_or(Source::Nobody, |step| step.source)
+    }
+}
+
 /// An answer that was known.
 pub(crate) struct Known {
     pub(crate) reply: Reply,
     pub(crate) source: Source,
-    /// Whoever asks gets the same until the zone changes.
+    /// The name that was answered in place of the one asked for, which is not there.
+    pub(crate) completed: Option<Name>,
+    /// Whoever asks gets the same; otherwise it may depend on the client's search path.
     pub(crate) for_all: bool,
+    /// It stays as it is until the zone changes.
+    pub(crate) lasting: bool,
+}
+
+/// What others said while an answer was being found.
+struct Learned {
+    key: Key,
+    step: Step,
 }
 
 /// Finds answers.
@@ -117,58 +138,87 @@ impl Resolver {
 
     /// The answer, if it takes no more than a look.
     pub(crate) fn now(&self, asked: Asked<'_>) -> Option<Known> {
-        let zone = self.book.read();
-        let Some(lookup) = zone.lookup(asked.name, asked.kind) else {
-            drop(zone);
-            let reply = self.cache().get(&key(asked), Instant::now())?;
-            return Some(Known { reply, source: Source::Cache, for_all: true });
-        };
-        if leads_on(&lookup.answers, asked.kind).is_some() {
-            return None;
+        let lookup = self.book.read().lookup(asked.name, asked.kind);
+        // Most questions end here.
+        if let Some(lookup) = lookup
+            && lookup.outcome != Outcome::NoName
+            && leads_on(&lookup.answers, asked.kind).is_none()
+        {
+            let (reply, source) = (own(lookup), Source::Zone);
+            return Some(Known { reply, source, completed: None, for_all: true, lasting: true });
         }
-        let none = lookup.outcome == Outcome::NoName;
-        if none && !completions(&zone, asked).is_empty() {
-            return None;
-        }
-        Some(Known { reply: own(lookup), source: Source::Zone, for_all: !none })
+        let found = self.walk(asked, &[]).ok()?;
+        let is_there = found.completed.is_none() && found.reply.code != ResponseCode::NXDomain;
+        Some(Known {
+            source: found.source(),
+            for_all: is_there,
+            lasting: found.steps.iter().all(|step| step.source == Source::Zone),
+            reply: found.reply,
+            completed: found.completed,
+        })
     }
 
     /// The answer, however long it takes.
     pub(crate) async fn resolve(self: &Arc<Self>, asked: Asked<'_>) -> Found {
+        let mut learned = Vec::new();
+        while learned.len() < MOST_QUESTIONS {
+            let key = match self.walk(asked, &learned) {
+                Ok(found) => return found,
+                Err(key) => key,
+            };
+            let began = Instant::now();
+            let (reply, source, trouble) = self.others(&key).await;
+            let name = key.name.clone();
+            let step = Step { name, source, reply, took: began.elapsed(), trouble };
+            learned.push(Learned { key, step });
+        }
+        Found::from(Reply::code(ResponseCode::ServFail))
+    }
+
+    /// Looks for an answer among what is known; else gives what others must be asked first.
+    fn walk(&self, asked: Asked<'_>, learned: &[Learned]) -> Result<Found, Key> {
+        // One state of the zone for the whole way.
+        let zone = self.book.read();
         let mut steps = Vec::new();
-        let reply = self.follow(asked, &mut steps).await;
-        let completions = match reply.code {
-            ResponseCode::NXDomain => completions(&self.book.read(), asked),
-            _ => Vec::new(),
-        };
-        for name in completions {
-            let other = self.follow(Asked { name: &name, ..asked }, &mut steps).await;
-            if other.code != ResponseCode::NXDomain {
-                let reply = alias(asked.name, &name, other);
-                return Found { reply, steps, completed: Some(name) };
+        let reply = self.follow(&zone, asked, learned, &mut steps)?;
+        if reply.code == ResponseCode::NXDomain {
+            for name in completions(&zone, asked) {
+                let other = Asked { name: &name, ..asked };
+                let other = self.follow(&zone, other, learned, &mut steps)?;
+                if other.code != ResponseCode::NXDomain {
+                    let reply = alias(asked.name, &name, other);
+                    return Ok(Found { reply, steps, completed: Some(name) });
+                }
             }
         }
-        Found { reply, steps, completed: None }
+        Ok(Found { reply, steps, completed: None })
     }
 
     /// Looks for a name, and for those it leads on to.
-    async fn follow(self: &Arc<Self>, asked: Asked<'_>, steps: &mut Vec<Step>) -> Reply {
+    fn follow(
+        &self,
+        zone: &Zone,
+        asked: Asked<'_>,
+        learned: &[Learned],
+        steps: &mut Vec<Step>,
+    ) -> Result<Reply, Key> {
         let mut chain: Vec<Record> = Vec::new();
         let mut name = asked.name.clone();
-        for _ in 0..LONGEST_CHAIN {
-            let step = self.step(Asked { name: &name, ..asked }).await;
+        let mut is_ours = false;
+        for at in 0..LONGEST_CHAIN {
+            let step = self.step(zone, Asked { name: &name, ..asked }, learned)?;
             let mut reply = step.reply.clone();
-            let next = match step.source {
-                // Others follow their names themselves.
-                Source::Zone => leads_on(&reply.answers, asked.kind),
-                _ => None,
-            };
+            let from_zone = step.source == Source::Zone;
+            // Others follow their names themselves, but for those that only we know.
+            let next = leads_on(&reply.answers, asked.kind)
+                .filter(|next| from_zone || zone.lookup(next, asked.kind).is_some());
+            // An answer is from whom its first record is from (RFC 1035, section 4.1.1, AA).
+            is_ours |= from_zone && at == 0;
             steps.push(step);
-            let known = chain.len();
             chain.append(&mut reply.answers);
             let Some(next) = next else {
-                reply.authoritative |= known > 0;
-                return Reply { answers: chain, ..reply };
+                let checked = reply.checked && steps_are_foreign(steps, at + 1);
+                return Ok(Reply { answers: chain, authoritative: is_ours, checked, ..reply });
             };
             if chain.iter().any(|record| record.name == next) {
                 break;
@@ -178,25 +228,25 @@ impl Resolver {
         if let Some(last) = steps.last_mut() {
             last.trouble = Some("the chain of names has no end".to_owned());
         }
-        Reply::code(ResponseCode::ServFail)
+        Ok(Reply::code(ResponseCode::ServFail))
     }
 
     /// Looks for one name.
-    async fn step(self: &Arc<Self>, asked: Asked<'_>) -> Step {
+    fn step(&self, zone: &Zone, asked: Asked<'_>, learned: &[Learned]) -> Result<Step, Key> {
         let began = Instant::now();
-        let (reply, source, trouble) = match self.here(asked) {
-            Some((reply, source)) => (reply, source, None),
-            None => self.others(&key(asked)).await,
+        let step = |reply, source| {
+            let name = asked.name.clone();
+            Step { name, source, reply, took: began.elapsed(), trouble: None }
         };
-        Step { name: asked.name.clone(), source, reply, took: began.elapsed(), trouble }
-    }
-
-    fn here(&self, asked: Asked<'_>) -> Option<(Reply, Source)> {
-        if let Some(lookup) = self.book.read().lookup(asked.name, asked.kind) {
-            return Some((own(lookup), Source::Zone));
+        if let Some(lookup) = zone.lookup(asked.name, asked.kind) {
+            return Ok(step(own(lookup), Source::Zone));
         }
-        let kept = self.cache().get(&key(asked), Instant::now());
-        kept.map(|reply| (reply, Source::Cache))
+        let key = key(asked);
+        if let Some(known) = learned.iter().find(|learned| learned.key == key) {
+            return Ok(Step { name: asked.name.clone(), ..known.step.clone() });
+        }
+        let kept = self.cache().get(&key, began);
+        kept.map(|reply| step(reply, Source::Cache)).ok_or(key)
     }
 
     async fn others(self: &Arc<Self>, key: &Key) -> (Reply, Source, Option<String>) {
@@ -275,12 +325,18 @@ fn leads_on(answers: &[Record], kind: RecordType) -> Option<Name> {
     }
 }
 
+/// Nothing of the cluster is signed: of an answer with a record of ours not all was checked.
+fn steps_are_foreign(steps: &[Step], last: usize) -> bool {
+    steps.iter().rev().take(last).all(|step| step.source != Source::Zone)
+}
+
 /// The answer to a name that was meant, as an answer to the name that was asked.
 fn alias(asked: &Name, meant: &Name, mut reply: Reply) -> Reply {
     if reply.code == ResponseCode::NoError {
         let alias = RData::CNAME(CNAME(meant.clone()));
         reply.answers.insert(0, Record::from_rdata(asked.clone(), TTL, alias));
         reply.authoritative = true;
+        reply.checked = false;
     }
     reply
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Name, RecordType};
 use hickory_server::net::xfer::Protocol;
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::counters::Counters;
 use crate::journal::{Entry, Journal};
 use crate::message::{self, HEADER, Incoming, Question, Reply};
-use crate::ready::Ready;
+use crate::ready::{About, Ready, Terms};
 use crate::resolve::{Asked, Found, Resolver, Source};
 
 /// Questions that wait for other servers at a time, over all clients.
@@ -84,8 +84,8 @@ impl Server {
         }
         let generation = self.resolver.book.generation();
         let tcp = protocol == Protocol::Tcp;
-        if !tcp && let Some(source) = ready.answer(packet, generation, began, answer) {
-            self.note(packet, answer, from, source, began, tcp, None);
+        if !tcp && let Some(about) = ready.answer(packet, from.ip(), generation, began, answer) {
+            self.note(packet, answer, from, about, began, tcp);
             return Handled::Answered;
         }
         let question = match message::read(packet, from, protocol) {
@@ -101,10 +101,12 @@ impl Server {
             return Handled::Later(question);
         };
         *answer = question.write(&known.reply);
-        if known.for_all && !tcp {
-            ready.keep(packet, answer, known.source, generation, began);
+        let about = About::new(known.source, known.completed);
+        if !tcp {
+            let terms = Terms { for_all: known.for_all, lasting: known.lasting };
+            ready.keep(packet, from.ip(), answer, about.clone(), terms, (generation, began));
         }
-        self.note(packet, answer, from, known.source, began, tcp, None);
+        self.note(packet, answer, from, about, began, tcp);
         Handled::Answered
     }
 
@@ -133,32 +135,29 @@ impl Server {
             Err(_) => Found::from(Reply::code(ResponseCode::ServFail)),
         };
         let answer = question.write(&found.reply);
-        let source = found.steps.last().map_or(Source::Nobody, |step| step.source);
-        let completed = found.completed.map(|name| name.to_string().into());
-        if completed.is_some() {
-            self.counters.completed();
-        }
-        self.note(packet, &answer, from, source, began, tcp, completed);
+        let about = About::new(found.source(), found.completed);
+        self.note(packet, &answer, from, about, began, tcp);
         answer
     }
 
     /// Counts an answer, and writes it down.
-    #[expect(clippy::too_many_arguments, reason = "all that there is to say of an answer")]
     fn note(
         &self,
         packet: &[u8],
         answer: &[u8],
         from: SocketAddr,
-        source: Source,
+        About { source, completed }: About,
         began: Instant,
         tcp: bool,
-        completed: Option<Box<str>>,
     ) {
         let Some(end) = message::question_end(packet) else { return };
         let took = began.elapsed();
         let kind = RecordType::from(u16::from_be_bytes([packet[end - 4], packet[end - 3]]));
         let code = ResponseCode::from(0, answer[3] & 15);
         self.counters.answered(kind, code, source, took);
+        if completed.is_some() {
+            self.counters.completed();
+        }
         self.journal.write(Entry {
             at: SystemTime::now(),
             client: from.ip().to_canonical(),
@@ -171,6 +170,12 @@ impl Server {
             tcp,
             took,
         });
+    }
+}
+
+impl About {
+    fn new(source: Source, completed: Option<Name>) -> Self {
+        Self { source, completed: completed.map(|name| name.to_string().into()) }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Translates, and decides nothing. Who may ask is a matter of the way that leads here.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::SystemTime;
 
@@ -16,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::Dns;
-use crate::journal::{Entry, name_of};
+use crate::journal::{Entry, Journal, name_of};
 use crate::message::Reply;
 use crate::resolve::{Source, Step};
 use crate::trace::{self, Trace, TraceError};
@@ -88,16 +89,16 @@ async fn tell(dns: &Dns, request: &message::LogRequest, send: &mpsc::Sender<mess
     let told = |entries: Vec<Entry>| -> Vec<message::LogEntry> {
         entries.iter().map(|entry| self::entry(dns, entry)).filter(wanted).collect()
     };
-    let (entries, next) = dns.server.journal.since(0);
-    let mut first = told(entries);
-    let tail = usize::try_from(request.tail).unwrap_or(usize::MAX);
-    if request.only_new {
-        first.clear();
-    } else if tail > 0 {
-        first.drain(..first.len().saturating_sub(tail));
+    // What comes after this is news, however long it takes to tell what was before.
+    let news = dns.server.journal.next();
+    let mut batch = match request.only_new {
+        true => Vec::new(),
+        false => remembered(&dns.server.journal, news, request.tail, &told),
+    };
+    if request.marked {
+        batch.push(message::LogEntry { mark: true, ..Default::default() });
     }
-    let mut follower = dns.server.journal.follow(next);
-    let mut batch = first;
+    let mut follower = dns.server.journal.follow(news);
     loop {
         for entry in batch {
             if send.send(entry).await.is_err() {
@@ -109,6 +110,30 @@ async fn tell(dns: &Dns, request: &message::LogRequest, send: &mpsc::Sender<mess
         }
         batch = told(follower.read().await);
     }
+}
+
+/// The latest entries before number `end`; all of them if `tail` is none.
+fn remembered(
+    journal: &Journal,
+    end: u64,
+    tail: u32,
+    told: &dyn Fn(Vec<Entry>) -> Vec<message::LogEntry>,
+) -> Vec<message::LogEntry> {
+    let most = if tail == 0 { usize::MAX } else { usize::try_from(tail).unwrap_or(usize::MAX) };
+    let (mut latest, mut next) = (VecDeque::new(), 0);
+    while next < end {
+        let (mut entries, after) = journal.since(next);
+        if entries.is_empty() {
+            break;
+        }
+        // The last handful may reach into the news.
+        let news = usize::try_from(after.saturating_sub(end)).unwrap_or(usize::MAX);
+        entries.truncate(entries.len().saturating_sub(news));
+        latest.extend(told(entries));
+        latest.drain(..latest.len().saturating_sub(most));
+        next = after;
+    }
+    latest.into()
 }
 
 fn entry(dns: &Dns, entry: &Entry) -> message::LogEntry {
@@ -131,6 +156,7 @@ fn entry(dns: &Dns, entry: &Entry) -> message::LogEntry {
         completed: entry.completed.as_deref().unwrap_or_default().to_owned(),
         tcp: entry.tcp,
         micros: micros(entry.took),
+        mark: false,
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Each question goes out with a number and from a port drawn by lot, and only an answer from the
 //! server asked, with that number and to that very question, counts. A server that does not answer
-//! is asked after the others for a while. One that is ourselves is never asked: it would ask us.
+//! is asked after the others for a while. One that is ourselves is never asked, whatever list it
+//! stands on and whatever came first, the list or our address: it would ask us.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
@@ -52,12 +53,28 @@ enum ExchangeError {
     Unable(ResponseCode),
 }
 
+/// What may be said to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    /// EDNS: longer datagrams, and signatures if they are wished for.
+    Extended,
+    /// DNS as it was, for those who refuse the other.
+    Plain,
+}
+
 /// The servers that are asked.
 #[derive(Debug, Default)]
 pub(crate) struct Upstreams {
-    servers: Mutex<Vec<Server>>,
+    list: Mutex<List>,
     pub(crate) asked: AtomicU64,
     pub(crate) failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    servers: Vec<Server>,
+    /// Where we answer ourselves.
+    own: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,27 +82,42 @@ struct Server {
     addr: SocketAddr,
     /// It did not answer, and is asked last until then.
     rests_until: Option<Instant>,
+    /// What it understands.
+    speech: Speech,
+}
+
+impl Server {
+    fn new(addr: SocketAddr) -> Self {
+        Self { addr, rests_until: None, speech: Speech::Extended }
+    }
 }
 
 impl Upstreams {
-    /// From now on, these are asked, in this order.
+    /// From now on, these are asked, in this order, but for ourselves.
     pub(crate) fn set(&self, addrs: &[SocketAddr]) {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let servers = &mut self.list().servers;
         if !servers.iter().map(|server| &server.addr).eq(addrs) {
-            *servers = addrs.iter().map(|addr| Server { addr: *addr, rests_until: None }).collect();
+            *servers = addrs.iter().copied().map(Server::new).collect();
         }
     }
 
+    /// From now on, these are ourselves.
+    pub(crate) fn set_own(&self, addrs: &[SocketAddr]) {
+        self.list().own = addrs.iter().copied().map(canonical).collect();
+    }
+
     /// Those that answered last time come first.
-    fn in_turn(&self, now: Instant) -> Vec<SocketAddr> {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    fn in_turn(&self, now: Instant) -> Vec<Server> {
+        let list = self.list();
+        let others =
+            list.servers.iter().filter(|server| !list.own.contains(&canonical(server.addr)));
+        let mut servers: Vec<Server> = others.cloned().collect();
         servers.sort_by_key(|server| server.rests_until.is_some_and(|until| now < until));
-        servers.into_iter().map(|server| server.addr).collect()
+        servers
     }
 
     fn note(&self, addr: SocketAddr, well: bool) {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        for server in servers.iter_mut().filter(|server| server.addr == addr) {
+        for server in self.list().servers.iter_mut().filter(|server| server.addr == addr) {
             match (well, server.rests_until) {
                 (true, Some(_)) => tracing::info!(server = %addr, "a DNS server answers again"),
                 (false, None) => tracing::warn!(server = %addr, "a DNS server does not answer"),
@@ -93,6 +125,17 @@ impl Upstreams {
             }
             server.rests_until = (!well).then(|| Instant::now() + REST);
         }
+    }
+
+    /// It is not asked in vain with EDNS again.
+    fn note_speech(&self, addr: SocketAddr, speech: Speech) {
+        for server in self.list().servers.iter_mut().filter(|server| server.addr == addr) {
+            server.speech = speech;
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks one server after the other until one answers.
@@ -103,27 +146,30 @@ impl Upstreams {
         }
         let mut said = Vec::new();
         let mut refusal = None;
-        for addr in servers.iter().cycle().take(ATTEMPTS.max(servers.len())) {
+        for server in servers.iter().cycle().take(ATTEMPTS.max(servers.len())) {
+            let addr = server.addr;
             self.asked.fetch_add(1, Ordering::Relaxed);
-            match exchange(*addr, key).await {
-                Ok(reply) => {
-                    self.note(*addr, true);
-                    return Ok((reply, *addr));
+            match exchange(server, key).await {
+                Ok((reply, speech)) => {
+                    self.note(addr, true);
+                    if speech != server.speech {
+                        self.note_speech(addr, speech);
+                    }
+                    return Ok((reply, addr));
                 }
                 Err(error) => {
                     tracing::debug!(server = %addr, name = %key.name, %error, "ask a DNS server");
                     self.failed.fetch_add(1, Ordering::Relaxed);
                     // It is there, and knows no answer: asking it again is of no use.
                     if let ExchangeError::Unable(code) = error {
-                        self.note(*addr, true);
-                        if refusal.replace((Reply::code(code), *addr)).is_some_and(|r| r.1 == *addr)
-                        {
+                        self.note(addr, true);
+                        if refusal.replace((Reply::code(code), addr)).is_some_and(|r| r.1 == addr) {
                             break;
                         }
                     } else {
-                        self.note(*addr, false);
+                        self.note(addr, false);
                     }
-                    said.push((*addr, error.to_string()));
+                    said.push((addr, error.to_string()));
                 }
             }
         }
@@ -131,45 +177,76 @@ impl Upstreams {
     }
 }
 
-/// Asks one server, by TCP if the answer is too long.
-async fn exchange(server: SocketAddr, key: &Key) -> Result<Reply, ExchangeError> {
+/// An address as one of its kind: IPv4 within IPv6 is IPv4.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Asks one server, and once more without EDNS if it refuses that (RFC 6891, section 7; upstream:
+/// unbound does so for the same two codes). Says what it understood.
+async fn exchange(server: &Server, key: &Key) -> Result<(Reply, Speech), ExchangeError> {
     let both = async {
-        let message = datagram(server, key).await?;
-        if message.metadata.truncation { stream(server, key).await } else { Ok(message) }
+        let mut speech = server.speech;
+        let mut message = ask(server.addr, key, speech).await?;
+        if speech == Speech::Extended && refuses_edns(message.metadata.response_code) {
+            speech = Speech::Plain;
+            message = ask(server.addr, key, speech).await?;
+        }
+        Ok((message, speech))
     };
-    let message = timeout(PATIENCE, both).await.map_err(|_| ExchangeError::Slow)??;
+    let both = timeout(PATIENCE, both).await;
+    let (message, speech) = both.unwrap_or(Err(ExchangeError::Slow))?;
     match message.metadata.response_code {
-        ResponseCode::NoError | ResponseCode::NXDomain => Ok(reply(message)),
+        ResponseCode::NoError | ResponseCode::NXDomain => Ok((reply(message), speech)),
         code => Err(ExchangeError::Unable(code)),
     }
 }
 
-fn question(key: &Key) -> (Message, Result<Vec<u8>, ExchangeError>) {
+fn refuses_edns(code: ResponseCode) -> bool {
+    matches!(code, ResponseCode::FormErr | ResponseCode::NotImp)
+}
+
+/// Asks by a datagram, and by TCP if the answer is too long for one.
+async fn ask(server: SocketAddr, key: &Key, speech: Speech) -> Result<Message, ExchangeError> {
+    let message = datagram(server, key, speech).await?;
+    if message.metadata.truncation { stream(server, key, speech).await } else { Ok(message) }
+}
+
+fn question(key: &Key, speech: Speech) -> (Message, Result<Vec<u8>, ExchangeError>) {
     let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.metadata.checking_disabled = key.wishes.unchecked;
     message.add_query(Query::query(key.name.clone(), key.kind));
-    let mut edns = Edns::new();
-    edns.set_max_payload(LARGEST_DATAGRAM).set_dnssec_ok(key.wishes.signatures);
-    message.set_edns(edns);
+    if speech == Speech::Extended {
+        let mut edns = Edns::new();
+        edns.set_max_payload(LARGEST_DATAGRAM).set_dnssec_ok(key.wishes.signatures);
+        message.set_edns(edns);
+    }
     let bytes = message.to_vec().map_err(|_| ExchangeError::Unreadable);
     (message, bytes)
 }
 
-/// Is this the answer to that question?
+/// Is this the answer to that question? Who can't read a question need not repeat it.
 fn fits(asked: &Message, answer: &Message) -> bool {
+    let repeats = answer.queries == asked.queries
+        || answer.queries.is_empty() && refuses_edns(answer.metadata.response_code);
     answer.metadata.message_type == MessageType::Response
         && answer.metadata.id == asked.metadata.id
         && answer.metadata.op_code == OpCode::Query
-        && answer.queries == asked.queries
+        && repeats
 }
 
-async fn datagram(server: SocketAddr, key: &Key) -> Result<Message, ExchangeError> {
+/// The answer in a message, if it is one to that question.
+fn heard(asked: &Message, bytes: &[u8]) -> Option<Message> {
+    Message::from_vec(bytes).ok().filter(|answer| fits(asked, answer))
+}
+
+async fn datagram(server: SocketAddr, key: &Key, speech: Speech) -> Result<Message, ExchangeError> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let (asked, bytes) = question(key);
+    let (asked, bytes) = question(key, speech);
     // The kernel draws the port, and lets nobody but the server through.
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
@@ -178,15 +255,14 @@ async fn datagram(server: SocketAddr, key: &Key) -> Result<Message, ExchangeErro
     loop {
         let length = socket.recv(&mut buffer).await?;
         // Somebody may be guessing: the true answer is waited for.
-        match Message::from_vec(&buffer[..length]) {
-            Ok(answer) if fits(&asked, &answer) => return Ok(answer),
-            _ => {}
+        if let Some(answer) = heard(&asked, &buffer[..length]) {
+            return Ok(answer);
         }
     }
 }
 
-async fn stream(server: SocketAddr, key: &Key) -> Result<Message, ExchangeError> {
-    let (asked, bytes) = question(key);
+async fn stream(server: SocketAddr, key: &Key, speech: Speech) -> Result<Message, ExchangeError> {
+    let (asked, bytes) = question(key, speech);
     let bytes = bytes?;
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(bytes.len()).map_err(|_| ExchangeError::Unreadable)?;
@@ -194,8 +270,7 @@ async fn stream(server: SocketAddr, key: &Key) -> Result<Message, ExchangeError>
     let length = stream.read_u16().await?;
     let mut buffer = vec![0; length.into()];
     stream.read_exact(&mut buffer).await?;
-    let answer = Message::from_vec(&buffer).ok().filter(|answer| fits(&asked, answer));
-    answer.ok_or(ExchangeError::Unreadable)
+    heard(&asked, &buffer).ok_or(ExchangeError::Unreadable)
 }
 
 fn reply(message: Message) -> Reply {
@@ -209,4 +284,21 @@ fn reply(message: Message) -> Reply {
         authorities: message.authorities,
         additionals: message.additionals.into_iter().filter(plain).collect(),
     }
+}
+
+/// For the fuzzer: what another server said is read, kept, and written as an answer to a client.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let name: hickory_proto::rr::Name = "www.example.com.".parse().expect("a name");
+    let key = Key { name, kind: RecordType::A, wishes: crate::message::Wishes::default() };
+    let (mut asked, _) = question(&key, Speech::Extended);
+    asked.metadata.id = 7;
+    let Some(message) = heard(&asked, bytes) else { return };
+    let reply = reply(message);
+    let now = Instant::now();
+    let mut cache = crate::cache::Cache::default();
+    cache.put(key.clone(), &reply, now);
+    let kept = cache.get(&key, now).or_else(|| cache.stale(&key, now)).unwrap_or(reply);
+    let packet = asked.to_vec().expect("a question");
+    crate::message::fuzz(&packet, &kept);
 }

@@ -37,6 +37,8 @@ pub(crate) async fn follow(server: Arc<Server>, mut wanted: watch::Receiver<Vec<
             }
             keep
         });
+        // Before a socket is there that a question of our own could reach.
+        server.resolver.upstreams.set_own(&addrs);
         let mut all = true;
         for addr in addrs {
             if open.0.contains_key(&addr) {

@@ -32,10 +32,18 @@ async fn running() -> (Dns, SocketAddr) {
     let server = dns.clone();
     tokio::spawn(async move { server.run().await });
     // The sockets are there when the first connection is.
-    while TcpStream::connect(free).await.is_err() {
+    wait_until(|| async move { TcpStream::connect(free).await.is_ok() }).await;
+    (dns, free)
+}
+
+/// Waits for what another task does.
+async fn wait_until<F: Future<Output = bool>>(mut done: impl FnMut() -> F) {
+    // By the clock on the wall: that of tokio may be stopped, or far ahead.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done().await {
+        assert!(Instant::now() < deadline, "it does not come to pass");
         tokio::task::yield_now().await;
     }
-    (dns, free)
 }
 
 fn packet(name: &str) -> Vec<u8> {
@@ -131,13 +139,9 @@ async fn sockets_follow_the_addresses() {
     let (dns, at) = running().await;
     let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     dns.listen(vec![other]);
-    while TcpStream::connect(other).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    wait_until(|| async move { TcpStream::connect(other).await.is_ok() }).await;
     assert_eq!(data(&ask(other, &packet(WEB)).await), ["10.96.0.20"]);
-    while TcpStream::connect(at).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    wait_until(|| async move { TcpStream::connect(at).await.is_err() }).await;
 }
 
 #[test]
@@ -158,13 +162,82 @@ fn strangers_are_refused_in_few_bytes() {
     assert_eq!(dns.answer(&not_even_a_question, "203.0.113.9:53".parse().unwrap()), None);
 }
 
+/// The client's own Pod, whose search path is completed.
+fn with_pod(dns: &Dns, ip: &str) {
+    let pod = crate::pods::Pod {
+        namespace: "shop".into(),
+        name: "client".into(),
+        ips: vec![ip.parse().unwrap()],
+        host_network: false,
+        config: None,
+    };
+    dns.admit(vec!["10.244.0.0/16".parse().unwrap()]);
+    dns.change(|zone| zone.set_pod("shop", "client", Some(pod)));
+}
+
+#[test]
+fn what_is_not_there_is_ready_too_until_it_is_there() {
+    let dns = dns();
+    with_pod(&dns, "10.244.0.5");
+    let mut ready = Ready::default();
+    let mut code = |name: &str, client: &str| {
+        let mut answer = Vec::new();
+        let from = SocketAddr::new(client.parse().unwrap(), 5000);
+        dns.server.handle(&packet(name), from, Protocol::Udp, &mut ready, &mut answer);
+        (answer[3] & 15, data(&answer))
+    };
+    let name = "web.shop.shop.svc.cluster.local.";
+    for _ in 0..2 {
+        assert_eq!(code("none.shop.svc.cluster.local.", "10.244.0.5").0, 3);
+        // The same name means something to a Pod whose search path it is made of.
+        let completed = ["web.shop.svc.cluster.local.", "10.96.0.20"].map(str::to_owned);
+        assert_eq!(code(name, "10.244.0.5"), (0, completed.to_vec()));
+        assert_eq!(code(name, "10.244.0.6"), (3, vec![]));
+    }
+    let (entries, _) = dns.server.journal.since(0);
+    let completed: Vec<_> = entries.iter().filter_map(|entry| entry.completed.as_deref()).collect();
+    assert_eq!(completed, [WEB; 2], "the second time, too");
+    let none = Service::Addresses { ips: vec![[10, 96, 0, 33].into()], ports: vec![] };
+    dns.change(|zone| zone.set_service("shop", "none", Some(none)));
+    let there = (0, vec!["10.96.0.33".to_owned()]);
+    assert_eq!(code("none.shop.svc.cluster.local.", "10.244.0.5"), there);
+}
+
+#[tokio::test]
+async fn a_stub_that_asks_us_back_makes_no_loop() {
+    let (dns, at) = running().await;
+    // It hands every question on to us, as systemd-resolved does when it is told to.
+    let stub = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let stub_at = stub.local_addr().unwrap();
+    let passed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = passed.clone();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let (length, _) = stub.recv_from(&mut buffer).await.unwrap();
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            stub.send_to(&buffer[..length], at).await.unwrap();
+        }
+    });
+    // Ourselves first, in either spelling, and then the stub.
+    let mapped = format!("[::ffff:127.0.0.1]:{}", at.port()).parse().unwrap();
+    dns.forward_to(&[at, mapped, stub_at]);
+    let answer = ask(at, &packet("www.example.com.")).await;
+    assert_eq!(answer[3] & 15, 2, "nobody knows");
+    let asked = passed.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(asked, 3, "each attempt, and nothing more");
+    let page = dns.metrics();
+    assert!(page.contains("minictl_dns_forward_requests_total 3"), "{page}");
+}
+
 #[test]
 fn what_was_asked_is_written_down() {
     let dns = dns();
     for name in [WEB, "WEB.shop.svc.cluster.local.", "none.shop.svc.cluster.local."] {
         dns.answer(&packet(name), "127.0.0.1:5000".parse().unwrap()).unwrap();
     }
-    let (entries, _) = dns.server.journal.since(0);
+    let (entries, next) = dns.server.journal.since(0);
+    assert_eq!(next, 3);
     let told: Vec<(String, String, u16)> = entries
         .iter()
         .map(|e| (crate::journal::name_of(&e.name), e.code.to_string(), e.answers))
