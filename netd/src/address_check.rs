@@ -144,3 +144,6 @@ fn link(view: &LinkView) -> message::Link {
 fn peer(node: &str, mac: Mac) -> message::Peer {
     message::Peer { node: node.to_owned(), mac: mac.to_string() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! LoadBalancer addresses on the network of the nodes: lets the crate `announce` follow the cluster,
 //! and tells what it does and which other nodes it does not hear any more.
 //!
-//! Input: the snapshot that the data plane serves, so that nothing is announced before it is
-//! programmed. Output: orders for the announcer, and events of Services as `MetalLB` words them
-//! (upstream: `speaker/main.go`). Deliberately not here: who announces, and how.
+//! Input: the snapshot, and how much of it the kernel serves: nothing is announced before. Output:
+//! orders for the announcer, and events of Services as `MetalLB` words them (upstream:
+//! `speaker/main.go`). Deliberately not here: who announces, and how.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,10 +58,7 @@ pub(crate) struct Announcing {
     unanswered: Unanswered,
     told: mpsc::Receiver<Told>,
     silent: watch::Receiver<BTreeSet<Arc<str>>>,
-    /// Since when the API is not heard.
-    silent_since: Option<Instant>,
-    /// What the last orders were made of, but for the snapshot.
-    last: Option<State>,
+    chief: Chief,
 }
 
 /// What the announcer says.
@@ -70,6 +68,28 @@ pub(crate) enum News {
     Told(Told),
     /// Which other nodes are silent now.
     Silent(BTreeSet<Arc<str>>),
+}
+
+/// How much of the snapshot the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// There may be more of it than before, or less.
+    pub(crate) changed: bool,
+    /// The kernel could not be brought to it as a whole: of what is new, nothing may be there.
+    pub(crate) stuck: bool,
+    /// Addresses of which the kernel refused something.
+    pub(crate) refused: BTreeSet<IpAddr>,
+}
+
+/// What the next orders are, as a function of what is known.
+#[derive(Debug, Default)]
+struct Chief {
+    /// Since when the API is not heard.
+    silent_since: Option<Instant>,
+    /// What the last orders were made of, but for the snapshot.
+    last: Option<State>,
+    /// The addresses that the kernel had when it was last well.
+    served: BTreeSet<IpAddr>,
 }
 
 /// What counts besides the snapshot.
@@ -92,7 +112,8 @@ impl Announcing {
     ) -> (Self, impl Future<Output = ()>) {
         let (tell, told) = mpsc::channel(WAITING);
         let silent = handle.silent();
-        let announcing = Self { handle, unanswered, told, silent, silent_since: None, last: None };
+        let chief = Chief::default();
+        let announcing = Self { handle, unanswered, told, silent, chief };
         let run = async move {
             let tell = |told: Told| {
                 log(&told);
@@ -117,41 +138,73 @@ impl Announcing {
         }
     }
 
-    /// Gives the announcer its orders, if anything may have changed: the snapshot as the kernel has
-    /// it (`programmed`), or what this node knows of itself.
-    pub(crate) fn follow(&mut self, inputs: &Inputs, programmed: bool) {
-        let state = self.state(inputs);
-        if !programmed && self.last.as_ref() == Some(&state) {
-            return;
+    /// Gives the announcer its orders, if anything may have changed: what the kernel serves of the
+    /// snapshot, or what this node knows of itself.
+    pub(crate) fn follow(&mut self, inputs: &Inputs, served: &Served) {
+        let orders = self.chief.orders(inputs, served, self.unanswered.now(), Instant::now());
+        orders.into_iter().for_each(|orders| self.handle.order(orders));
+    }
+}
+
+impl Chief {
+    fn orders(
+        &mut self,
+        inputs: &Inputs,
+        served: &Served,
+        unanswered: BTreeSet<ServiceName>,
+        now: Instant,
+    ) -> Option<Orders> {
+        let fitness = Fitness {
+            excluded: inputs.own_node.as_ref().is_some_and(|own| own.excluded),
+            leaving: inputs.is_leaving(),
+            unanswered,
+            others: inputs.balanced_by_others.clone(),
+            unserved: self.unserved(inputs, served),
+        };
+        let ready = inputs.own_node.as_ref().is_some_and(|own| own.ready);
+        // Who cannot serve what is new is soon behind with the rest, too.
+        let sound = self.in_touch(inputs, now) && ready && !served.stuck;
+        let state = State { fitness, sound };
+        if !served.changed && self.last.as_ref() == Some(&state) {
+            return None;
+        }
+        if !served.stuck {
+            let all = balanced(inputs).filter(|address| !served.refused.contains(address));
+            self.served = all.collect();
         }
         let (namespace, name) = CLUSTER;
         let uid = inputs.facts.get(&ServiceName::new(namespace, name)).map(|facts| &*facts.uid);
-        self.handle.order(Orders {
+        let orders = Orders {
             cluster: uid.map_or(0, announce::election::number_of),
             wanted: offer::wanted(&inputs.snapshot, &state.fitness),
-            sound: state.sound,
-        });
+            sound,
+        };
         self.last = Some(state);
+        Some(orders)
     }
 
-    fn state(&mut self, inputs: &Inputs) -> State {
+    /// Nothing may be announced before the kernel serves it.
+    fn unserved(&self, inputs: &Inputs, served: &Served) -> BTreeSet<IpAddr> {
+        let mut unserved = served.refused.clone();
+        if served.stuck {
+            unserved.extend(balanced(inputs).filter(|address| !self.served.contains(address)));
+        }
+        unserved
+    }
+
+    fn in_touch(&mut self, inputs: &Inputs, now: Instant) -> bool {
         if inputs.in_touch() {
             self.silent_since = None;
         } else {
-            self.silent_since.get_or_insert_with(Instant::now);
+            self.silent_since.get_or_insert(now);
         }
-        let in_touch = self.silent_since.is_none_or(|since| since.elapsed() < OUT_OF_TOUCH);
-        let own = inputs.own_node.as_ref();
-        State {
-            fitness: Fitness {
-                excluded: own.is_some_and(|own| own.excluded),
-                leaving: inputs.is_leaving(),
-                unanswered: self.unanswered.now(),
-                others: inputs.balanced_by_others.clone(),
-            },
-            sound: in_touch && own.is_some_and(|own| own.ready),
-        }
+        self.silent_since.is_none_or(|since| now.duration_since(since) < OUT_OF_TOUCH)
     }
+}
+
+/// All LoadBalancer addresses.
+fn balanced(inputs: &Inputs) -> impl Iterator<Item = IpAddr> {
+    inputs.snapshot.services.values().flat_map(|service| service.load_balancer_ips.iter().copied())
 }
 
 fn log(told: &Told) {
@@ -173,14 +226,23 @@ fn log(told: &Told) {
 
 /// Tells the authors of Services.
 pub(crate) fn tell(teller: &Teller, inputs: &Inputs, node: &str, told: &Told) {
-    let (services, severity, reason, message) = match told {
+    // Of an address that is yielded whoever has it now tells.
+    let Some((services, severity, reason, message)) = words(node, told) else { return };
+    for service in services {
+        teller.about_service(inputs, service, severity, reason, message.clone());
+    }
+}
+
+type Words<'a> = (&'a BTreeSet<ServiceName>, Severity, &'static str, String);
+
+fn words<'a>(node: &str, told: &'a Told) -> Option<Words<'a>> {
+    Some(match told {
         Told::Announces { address, services, .. } => {
             let message =
                 format!("announcing {address} from node {node:?} with protocol \"layer2\"");
             (services, Severity::Normal, "nodeAssigned", message)
         }
-        // Whoever has it now tells of it.
-        Told::Yields { .. } => return,
+        Told::Yields { .. } => return None,
         Told::Conflict { address, services, link, mac } => {
             let message = format!(
                 "the host with Ethernet address {mac} on the network of {link} says that it has \
@@ -196,8 +258,8 @@ pub(crate) fn tell(teller: &Teller, inputs: &Inputs, node: &str, told: &Told) {
             );
             (services, Severity::Warning, "AddressNotOnLink", message)
         }
-    };
-    for service in services {
-        teller.about_service(inputs, service, severity, reason, message.clone());
-    }
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,6 +190,11 @@ impl Executor {
         out
     }
 
+    /// The addresses of which the kernel refused something.
+    pub(crate) fn refused_addresses(&self) -> BTreeSet<IpAddr> {
+        self.refused.keys().map(|frontend| frontend.addr).collect()
+    }
+
     /// The netlink port by which notifications of own changes to the table are known.
     pub(crate) fn table_port(&self) -> u32 {
         self.table.kernel.port()
@@ -247,7 +252,7 @@ impl Executor {
             self.release_locals(snapshot, layout, report);
         }
         let lost = self.change(layout, &touched, &ops, report);
-        if concerns_locals {
+        if concerns_locals && !report.stuck {
             self.bind_locals(snapshot, layout, report);
         }
         self.sync_hand_over_of(snapshot, &touched, report);
@@ -304,7 +309,10 @@ impl Executor {
             report.stuck = true;
             report.failures.push(error);
         }
-        self.bind_locals(snapshot, &layout, report);
+        // Where the table does not close their other ports, addresses are not bound.
+        if !report.stuck {
+            self.bind_locals(snapshot, &layout, report);
+        }
         self.sync_hand_over(snapshot, report);
         self.sync_routes(snapshot, report);
         // What was lost while nobody looked is not known: look at everything.

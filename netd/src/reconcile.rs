@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::announcing::{self, Announcing, News, Unanswered};
+use crate::announcing::{self, Announcing, News, Served, Unanswered};
 use crate::control::{Activity, Question, Questions};
 use crate::engine::{Mode, choose};
 use crate::events::Severity;
@@ -103,6 +103,7 @@ pub(crate) async fn run(
         firewalls: Firewalls::default(),
         timers: Timers::starting(),
         tampered: None,
+        stuck: false,
         retry: FIRST_RETRY,
         activity: Activity::since(now),
     };
@@ -140,6 +141,8 @@ struct Reconciler {
     firewalls: Firewalls,
     timers: Timers,
     tampered: Option<Tampered>,
+    /// The kernel could not be brought to what the last look saw.
+    stuck: bool,
     retry: Duration,
     activity: Activity,
 }
@@ -367,6 +370,7 @@ impl Reconciler {
         // One Service that the kernel refuses, or a route that somebody else has, must not make
         // load balancers leave the node: that is told in other ways.
         let well = !report.stuck;
+        self.stuck = report.stuck;
         self.metrics.looked(began.elapsed(), all, well, now);
         if well {
             self.metrics.programmed(&triggered, now);
@@ -443,7 +447,9 @@ impl Reconciler {
     fn listen(&mut self) {
         let Some(executor) = &self.executor else { return };
         let programmed = self.timers.listen_at.is_some_and(|at| at <= Instant::now());
-        self.announcing.follow(&self.inputs, programmed);
+        let refused = executor.refused_addresses();
+        let served = Served { changed: programmed, stuck: self.stuck, refused };
+        self.announcing.follow(&self.inputs, &served);
         if programmed {
             self.timers.listen_at = None;
             self.listeners.follow(executor.plane(), &self.inputs, &self.teller);

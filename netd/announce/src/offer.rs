@@ -27,6 +27,8 @@ pub struct Fitness {
     pub unanswered: BTreeSet<ServiceName>,
     /// Services whose addresses another load balancer gave: it is its part to announce them.
     pub others: BTreeSet<ServiceName>,
+    /// Addresses that the node's kernel does not serve, or not all of.
+    pub unserved: BTreeSet<IpAddr>,
 }
 
 /// A LoadBalancer address as a node sees it.
@@ -49,6 +51,8 @@ pub enum Declined {
     Excluded,
     /// The node is being taken away.
     Leaving,
+    /// The node's kernel does not serve it.
+    NotProgrammed,
     /// This Service's policy is Local, and none of its ready endpoints is here.
     NoLocalEndpoint(ServiceName),
     /// Nothing listens here for this Service yet.
@@ -66,6 +70,7 @@ impl Declined {
             Self::OtherBalancer => "OtherBalancer",
             Self::Excluded => "NodeExcluded",
             Self::Leaving => "NodeLeaving",
+            Self::NotProgrammed => "NotProgrammed",
             Self::NoLocalEndpoint(_) => "NoLocalEndpoint",
             Self::NotListening(_) => "NotListening",
             Self::NotOnLink => "NotOnLink",
@@ -82,6 +87,10 @@ impl fmt::Display for Declined {
                 "the node has the label node.kubernetes.io/exclude-from-external-load-balancers",
             ),
             Self::Leaving => f.write_str("the node is being taken away"),
+            Self::NotProgrammed => f.write_str(
+                "the node's kernel does not serve the address, which events of the node and of \
+                 the service explain",
+            ),
             Self::NoLocalEndpoint(service) => write!(
                 f,
                 "service {service} has externalTrafficPolicy Local and no ready endpoint here"
@@ -120,7 +129,9 @@ pub fn wanted(snapshot: &Snapshot, node: &Fitness) -> BTreeMap<IpAddr, Wanted> {
         } else if services.iter().all(|(name, _)| node.others.contains(*name)) {
             Some(Declined::OtherBalancer)
         } else {
+            let unserved = node.unserved.contains(&address).then_some(Declined::NotProgrammed);
             unfit(node)
+                .or(unserved)
                 .or_else(|| not_listening(node, &services))
                 .or_else(|| without_endpoint(snapshot, Family::of(address), &services))
         };

@@ -167,3 +167,15 @@ fn what_another_load_balancer_gave_is_its_to_announce() {
     add(&mut snapshot, "ours", false, vec![ready_on("node-1")]);
     assert_eq!(judged(&snapshot, &node), None);
 }
+
+#[test]
+fn what_the_kernel_does_not_serve_is_not_offered() {
+    let mut snapshot = cluster();
+    add(&mut snapshot, "web", false, vec![ready_on("node-1")]);
+    let node = Fitness { unserved: [ip(VIP)].into(), ..fit() };
+    assert_eq!(judged(&snapshot, &node), Some(Declined::NotProgrammed));
+    let leaving = Fitness { leaving: true, ..node };
+    assert_eq!(judged(&snapshot, &leaving), Some(Declined::Leaving), "the greater reason");
+    let other = Fitness { unserved: [ip("192.168.56.201")].into(), ..fit() };
+    assert_eq!(judged(&snapshot, &other), None);
+}
