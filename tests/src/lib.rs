@@ -227,14 +227,22 @@ impl Lab {
         };
         let nodes = nodes.to_string();
         let mut args = vec!["lab", "up", name, "--nodes", &nodes, "--network", network];
-        // A machine that has both engines runs the same tests on either.
+        // A machine that has both engines runs the same tests on either; where all is emulated,
+        // nodes get only the images that a test wants.
         let engine = std::env::var("MINICTL_TEST_ENGINE");
         if let Ok(engine) = &engine {
             args.extend(["--dataplane", engine]);
         }
+        let images = std::env::var("MINICTL_TEST_IMAGES");
+        if images.is_ok() {
+            args.push("--no-images");
+        }
         let answer = lab.minictl(&[&args[..], flags].concat());
         if answer.code != 0 {
             panic!("{answer}\n{}", lab.logs());
+        }
+        for archive in images.iter().flat_map(|images| images.split_whitespace()) {
+            let _ = lab.minictl(&["image", "import", archive]).ok();
         }
         lab
     }

@@ -4,9 +4,26 @@ engine=$(sed 's/.*vm_engine=\([a-z]*\).*/\1/' /proc/cmdline)
 [ "$engine" = auto ] || export MINICTL_TEST_ENGINE=$engine
 # All is emulated here: limits are so many times longer than on a machine. Nothing may be skipped.
 export MINICTL_TEST_SLOWNESS=12 MINICTL_BIN=/usr/bin/minictl CI=true
+
+# The images that a row's pods run, of those that a lab has: to give all to every node would take longest of all.
+images() {
+  local each
+  case $1 in
+    dataplane) set -- ;;
+    rolling | course) set -- nginx busybox ;;
+    ipv6) set -- nginx ;;
+    load_balancer) set -- dalgudcks_http-go httpd gcr.io_google-samples_node-hello_1.0 busybox ;;
+    ingress) set -- dalgudcks_http-go busybox ;;
+    *) set -- dalgudcks_http-go ;;
+  esac
+  for each in "$@"; do echo /var/cache/minictl/images/"$each".*.tar; done
+}
+
 failed=
 while read -r row; do
   echo "== $row ($engine), after $(cut -d. -f1 /proc/uptime) s"
+  MINICTL_TEST_IMAGES=$(images "$row")
+  export MINICTL_TEST_IMAGES
   # shellcheck disable=SC2046
   "/tests/$row" --nocapture --test-threads=2 $(cat /guest/tests) || failed="$failed $row"
 done </guest/rows
