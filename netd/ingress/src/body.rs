@@ -230,7 +230,9 @@ impl Body for Download {
                 SizeHint::with_exact(page.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Self::Backend(body) => body.incoming.size_hint(),
-            Self::Direct(direct) => direct.body.left().map_or_else(SizeHint::new, SizeHint::with_exact),
+            Self::Direct(direct) => {
+                direct.body.left().map_or_else(SizeHint::new, SizeHint::with_exact)
+            }
         }
     }
 }

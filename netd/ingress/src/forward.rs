@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use http::header::{self, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 
 use crate::backend;
 use crate::body::{BodyError, Download, Upload};
 use crate::connection::Guest;
-use crate::fast::direct;
+use crate::fast::direct::{self, Wish};
 use crate::headers;
 use crate::limits::RESPONSE_TIMEOUT;
 use crate::metrics::Failure;
@@ -84,6 +84,14 @@ async fn forward(
         }
     };
     let host = endpoints.host(&route);
+    if tunnel.is_none() && endpoints.protocol == Protocol::Http {
+        let wish = Wish::of(&request, client, authority.as_ref(), host.as_ref());
+        if let Some(wish) = wish
+            && let Some(answer) = direct::answer(worker, &route, &endpoints.addresses, wish).await
+        {
+            return answer;
+        }
+    }
     let version = request.version();
     let keeps_trailers = accepts_trailers(request.headers());
     headers::to_backend(request.headers_mut(), client, authority.as_ref(), host.as_ref(), version);
@@ -92,13 +100,6 @@ async fn forward(
     parts.uri = path_only(&parts.uri);
     if endpoints.protocol == Protocol::H2c {
         to_http2(&mut parts, keeps_trailers);
-    }
-    let is_plain = tunnel.is_none() && endpoints.protocol == Protocol::Http;
-    if is_plain && body.is_end_stream() && direct::may_go(&parts.method) {
-        let asking = direct::answer(worker, &route, &endpoints.addresses, &parts);
-        if let Some(answer) = asking.await {
-            return answer;
-        }
     }
     let (body, progress) = match &tunnel {
         Some(tunnel) => {

@@ -24,6 +24,8 @@ use crate::worker::Worker;
 
 /// What is read from a socket at a time while bodies are small.
 pub(super) const PART: usize = 16 << 10;
+/// With less room than this nothing is read.
+const ROOM: usize = 1 << 10;
 
 /// What is asked, and whom.
 pub(super) struct Question<'a> {
@@ -89,7 +91,9 @@ impl Question<'_> {
         backend.write_all(self.head).await.map_err(broken)?;
         let reading = async {
             loop {
-                bytes.reserve(PART);
+                if bytes.capacity() - bytes.len() < ROOM {
+                    bytes.reserve(PART);
+                }
                 if backend.read_buf(bytes).await.map_err(broken)? == 0 {
                     return Err(Trouble::Broken("it closed the connection".to_owned()));
                 }

@@ -78,10 +78,8 @@ impl Chunks {
     ) -> Result<Bytes, Broken> {
         let mut beside = 0;
         while beside < bytes.len() && !self.done() && self.state != State::Content {
-            if matches!(
-                self.state,
-                State::LineStart | State::Line | State::LineEnd | State::LastLf
-            ) {
+            if matches!(self.state, State::LineStart | State::Line | State::LineEnd | State::LastLf)
+            {
                 trailers.push(bytes[beside]);
             }
             self.step(bytes[beside])?;

@@ -3,7 +3,7 @@
 //! Most requests of HTTP/2 have no body, too, and a client of HTTP for each connection to a backend,
 //! with a task of its own and channels to it, is most of what the proxy would add to them. So
 //! their head is written here, and [`Body`] reads the answer in the task of the stream that
-//! asked. Invariants as in [`crate::fast`]; the request was edited before by the rules for all.
+//! asked. Invariants as in [`crate::fast`].
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::request::Parts;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{Method, Request, Uri, Version};
 use hyper::body::Frame;
 use tokio::net::TcpStream;
 
@@ -21,7 +21,7 @@ use super::ask::Question;
 use super::chunks::{Broken, Chunks};
 use super::head;
 use crate::body::{BodyError, Download};
-use crate::headers;
+use crate::headers::{self, Client};
 use crate::limits::BUFFER_SIZE;
 use crate::pool::Pool;
 use crate::refusal::Refusal;
@@ -30,10 +30,67 @@ use crate::worker::Worker;
 
 /// Most trailers of an answer.
 const TRAILERS: usize = 64;
+/// Room for a small answer, and for its headers. Larger buffers cost the allocator more than a second
+/// read costs the few that need it.
+const SMALL: (usize, usize) = (4 << 10, 16);
 
-/// May a request without a body, of this method, go this way? It might be sent twice.
-pub(crate) fn may_go(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
+/// What goes to a backend: what the client wrote, and what it may not write itself.
+pub(crate) struct Wish<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) client: &'a Client,
+    /// What the client asked for.
+    pub(crate) authority: &'a HeaderValue,
+    /// What the backend is to see instead.
+    pub(crate) host: Option<&'a HeaderValue>,
+}
+
+impl<'a> Wish<'a> {
+    /// A request that may go this way: one of HTTP/2 without a body, that could be sent twice.
+    pub(crate) fn of<B: hyper::body::Body>(
+        request: &'a Request<B>,
+        client: &'a Client,
+        authority: Option<&'a HeaderValue>,
+        host: Option<&'a HeaderValue>,
+    ) -> Option<Self> {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        let may_go = request.version() == Version::HTTP_2
+            && request.body().is_end_stream()
+            && !headers.contains_key(header::CONTENT_LENGTH)
+            && matches!(*method, Method::GET | Method::HEAD);
+        may_go.then_some(Self { method, uri, headers, client, authority: authority?, host })
+    }
+
+    /// The request as a backend of HTTP/1.1 reads it: as [`headers::to_backend`] edits it.
+    fn written(&self) -> Vec<u8> {
+        let target = self.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let mut out = Vec::with_capacity(1 << 10);
+        for part in [self.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in self.headers {
+            if *name != header::COOKIE && !head::is_replaced(name.as_str()) {
+                head::line(&mut out, name.as_str(), value.as_bytes());
+            }
+        }
+        // HTTP/2 sends each cookie by itself.
+        let mut cookies = self.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        if let Some(first) = cookies.next() {
+            out.extend_from_slice(b"cookie: ");
+            out.extend_from_slice(first);
+            for cookie in cookies {
+                out.extend_from_slice(b"; ");
+                out.extend_from_slice(cookie);
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        head::line(&mut out, "host", self.host.unwrap_or(self.authority).as_bytes());
+        head::line(&mut out, "x-forwarded-host", self.authority.as_bytes());
+        self.client.write_lines(&mut out);
+        out.extend_from_slice(b"\r\n");
+        out
+    }
 }
 
 /// Asks one of the endpoints, which speak plain HTTP/1.1; `None` if it can't be reached, so that nothing
@@ -42,13 +99,13 @@ pub(crate) async fn answer(
     worker: &Arc<Worker>,
     route: &Arc<Route>,
     endpoints: &[SocketAddr],
-    parts: &Parts,
+    wish: Wish<'_>,
 ) -> Option<Result<http::Response<Download>, Refusal>> {
     let endpoint = worker.pool.choose(endpoints, &[])?;
-    let head_only = parts.method == Method::HEAD;
-    let head = written(parts);
+    let (head, head_only) = (wish.written(), *wish.method == Method::HEAD);
     let question = Question { worker, route, endpoint, head: &head, head_only };
-    let (mut bytes, mut headers) = (BytesMut::new(), HeaderMap::new());
+    let mut bytes = BytesMut::with_capacity(SMALL.0);
+    let mut headers = HeaderMap::with_capacity(SMALL.1);
     let (backend, answer) = match question.ask(&mut bytes, &mut headers).await {
         Ok(heard) => heard,
         Err(trouble) => return question.refusal(trouble).map(Err),
@@ -59,20 +116,6 @@ pub(crate) async fn answer(
     *response.status_mut() = answer.status;
     *response.headers_mut() = headers;
     Some(Ok(response))
-}
-
-/// The request as a backend of HTTP/1.1 reads it.
-fn written(parts: &Parts) -> Vec<u8> {
-    let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let mut out = Vec::with_capacity(512);
-    for part in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    for (name, value) in &parts.headers {
-        head::line(&mut out, name.as_str(), value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
-    out
 }
 
 /// A connection that an answer comes by.
@@ -175,7 +218,8 @@ impl Body {
         let bytes = &mut self.bytes;
         let part = match &mut self.kind {
             Kind::Left(left) => {
-                let part = bytes.split_to(bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
+                let part =
+                    bytes.split_to(bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
                 *left -= part.len() as u64;
                 part.freeze()
             }

@@ -153,6 +153,16 @@ fn judge(name: &str) -> Judgement {
     }
 }
 
+/// Is this header of HTTP/2 (where names are in lower case) not the client's to tell a backend? It has
+/// no meaning behind the proxy, or the proxy says something else.
+pub(crate) fn is_replaced(name: &str) -> bool {
+    match judge(name) {
+        Judgement::Pass => false,
+        Judgement::Other => name != "trailer",
+        Judgement::Drop | Judgement::Host | Judgement::Connection => true,
+    }
+}
+
 /// The name in "name" or "name:port", if there is nothing to be normalised in it.
 fn plain_host(authority: &[u8]) -> Option<&[u8]> {
     let colon = authority.iter().position(|b| *b == b':').unwrap_or(authority.len());

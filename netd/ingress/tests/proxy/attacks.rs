@@ -185,6 +185,30 @@ async fn rapid_resets_end_the_connection() {
     assert_eq!(get(rig.plain, "a", "/").await.status(), StatusCode::OK);
 }
 
+/// A length without a body would make a backend wait for the next client's request.
+#[tokio::test]
+async fn a_length_without_a_body_is_refused_in_http2() {
+    let (web, rig) = rig().await;
+    // ":method: GET, :scheme: http, :path: /" by index, ":authority: a" and "content-length: 5".
+    let head = [0x82, 0x86, 0x84, 0x41, 0x01, b'a', 0x0f, 0x0d, 0x01, b'5'];
+    let mut stream = TcpStream::connect(rig.plain).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    stream.write_all(&frame(1, 5, 1, &head)).await.unwrap();
+    let refused = soon("a refusal", async {
+        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
+        // RST_STREAM, or GOAWAY.
+        while !frames(&seen).iter().any(|kind| matches!(kind, 3 | 7)) {
+            let count = stream.read(&mut part).await.unwrap();
+            assert!(count > 0, "{:?}", frames(&seen));
+            seen.extend_from_slice(&part[..count]);
+        }
+    });
+    refused.await;
+    assert_eq!(web.requests.load(Ordering::SeqCst), 0);
+    assert_eq!(get(rig.plain, "a", "/").await.status(), StatusCode::OK);
+}
+
 /// Headers without end (CVE-2024-27316).
 #[tokio::test]
 async fn a_flood_of_continuations_ends_the_connection() {
