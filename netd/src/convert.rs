@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
@@ -18,7 +19,9 @@ use netmodel::snapshot::{
 
 use crate::ENGINE_ANNOTATION;
 use crate::conditions::PROGRAMMED;
-use crate::inputs::{Facts, OwnNode, OwnedSlice};
+use crate::inputs::intern::Interner;
+use crate::inputs::slices::{Hostnames, Kept};
+use crate::inputs::{Facts, OwnNode, SliceName};
 use crate::wanted::WANTED_ANNOTATION;
 
 /// The annotation by which a Service asks for an IPVS scheduler.
@@ -88,7 +91,7 @@ fn programmed(object: &core::Service) -> Option<Service> {
     }
     let by_node = by_node(&object.metadata).ok()?;
     Some(Service {
-        ports: spec.ports.iter().flatten().filter_map(service_port).collect(),
+        ports: exact(spec.ports.iter().flatten().filter_map(service_port)),
         cluster_ips,
         external_ips: addresses(spec.external_ips.as_deref().unwrap_or_default()),
         load_balancer_ips: load_balancer_ips(object),
@@ -154,11 +157,15 @@ fn affinity_seconds(spec: &core::ServiceSpec) -> Option<u32> {
     })
 }
 
-/// A slice and the Service it belongs to.
-pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<OwnedSlice> {
+/// A slice and the Service it belongs to; `None` if it has no addresses or no Service.
+pub(crate) fn slice(
+    name: &SliceName,
+    object: &discovery::EndpointSlice,
+    words: &mut Interner,
+) -> Option<Kept> {
     let labels = object.metadata.labels.as_ref()?;
-    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let owner = ServiceName::new(namespace, labels.get(SERVICE_NAME_LABEL)?);
+    let owner = labels.get(SERVICE_NAME_LABEL)?.as_str();
+    let owner = ServiceName { namespace: name.namespace.clone(), name: owner.into() };
     let family = match object.address_type.as_str() {
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
@@ -167,38 +174,50 @@ pub(crate) fn slice(object: &discovery::EndpointSlice) -> Option<OwnedSlice> {
     };
     let ports = object.ports.iter().flatten().filter_map(|port| {
         Some(EndpointPort {
-            name: port.name.as_deref().unwrap_or_default().into(),
+            name: words.share(port.name.as_deref().unwrap_or_default()),
             protocol: protocol(port.protocol.as_deref())?,
             port: number(port.port?)?,
         })
     });
-    let endpoints = object.endpoints.iter().flatten().map(|e| endpoint(e, family));
-    let slice = EndpointSlice { family, ports: ports.collect(), endpoints: endpoints.collect() };
-    let triggered = annotation(&object.metadata, TRIGGER_ANNOTATION).and_then(|at| at.parse().ok());
-    Some(OwnedSlice { owner, slice, triggered })
+    let ports = exact(ports);
+    let endpoints = object.endpoints.iter().flatten();
+    let endpoints = exact(endpoints.map(|one| endpoint(one, family, words)));
+    let slice = Arc::new(EndpointSlice { family, ports, endpoints });
+    Some(Kept { owner, slice, hostnames: hostnames(object) })
 }
 
-fn endpoint(object: &discovery::Endpoint, family: Family) -> Endpoint {
+/// When the change happened that a slice reports.
+pub(crate) fn triggered(object: &discovery::EndpointSlice) -> Option<Timestamp> {
+    annotation(&object.metadata, TRIGGER_ANNOTATION).and_then(|at| at.parse().ok())
+}
+
+/// In lower case, as names are kept.
+fn hostnames(object: &discovery::EndpointSlice) -> Hostnames {
+    let name = |one: &discovery::Endpoint| {
+        let name = one.hostname.as_deref().filter(|name| !name.is_empty())?;
+        Some(name.to_ascii_lowercase().into_boxed_str())
+    };
+    let all: Vec<_> = object.endpoints.iter().flatten().map(name).collect();
+    if all.iter().all(Option::is_none) { Hostnames::default() } else { all.into() }
+}
+
+fn endpoint(object: &discovery::Endpoint, family: Family, words: &mut Interner) -> Endpoint {
     let conditions = object.conditions.as_ref();
     // Absent conditions: ready means true, serving means ready, terminating means false.
     let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
     let hints = object.hints.as_ref();
-    let names = |list: Vec<&str>| list.into_iter().map(Arc::from).collect();
+    let mut names = |list: Vec<&str>| list.into_iter().map(|name| words.share(name)).collect();
+    let for_nodes = hints.iter().filter_map(|h| h.for_nodes.as_ref()).flatten();
+    let for_zones = hints.iter().filter_map(|h| h.for_zones.as_ref()).flatten();
+    let addresses = object.addresses.iter().filter_map(|one| one.parse().ok());
     Endpoint {
-        addresses: addresses(&object.addresses)
-            .into_iter()
-            .filter(|addr| Family::of(*addr) == family)
-            .collect(),
-        node: object.node_name.as_deref().map(Arc::from),
+        for_nodes: names(for_nodes.map(|node| &*node.name).collect()),
+        for_zones: names(for_zones.map(|zone| &*zone.name).collect()),
+        addresses: exact(addresses.filter(|one| Family::of(*one) == family)),
+        node: object.node_name.as_deref().map(|node| words.share(node)),
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-        for_nodes: names(
-            hints.iter().filter_map(|h| h.for_nodes.as_ref()).flatten().map(|n| &*n.name).collect(),
-        ),
-        for_zones: names(
-            hints.iter().filter_map(|h| h.for_zones.as_ref()).flatten().map(|z| &*z.name).collect(),
-        ),
     }
 }
 
@@ -259,7 +278,14 @@ fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 
 /// Addresses that parse; `None` (headless) and empty strings don't.
 fn addresses(list: &[String]) -> Vec<IpAddr> {
-    list.iter().filter_map(|addr| addr.parse().ok()).collect()
+    exact(list.iter().filter_map(|addr| addr.parse().ok()))
+}
+
+/// A list without room for more: it is kept for long, and there are many.
+fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut list: Vec<T> = items.collect();
+    list.shrink_to_fit();
+    list
 }
 
 fn protocol(name: Option<&str>) -> Option<Protocol> {

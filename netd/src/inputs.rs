@@ -14,6 +14,8 @@ use kube::runtime::watcher;
 use netmodel::snapshot::{EndpointSlice, Node, Service, ServiceName, Settings, Snapshot};
 
 pub(crate) mod fan;
+pub(crate) mod intern;
+pub(crate) mod slices;
 mod watch;
 
 pub(crate) use watch::watch;
@@ -51,7 +53,7 @@ pub(crate) enum Change<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OwnedSlice {
     pub(crate) owner: ServiceName,
-    pub(crate) slice: EndpointSlice,
+    pub(crate) slice: Arc<EndpointSlice>,
     /// `endpoints.kubernetes.io/last-change-trigger-time`.
     pub(crate) triggered: Option<Timestamp>,
 }
@@ -337,10 +339,10 @@ impl Inputs {
         }
         let Some(OwnedSlice { owner, slice, triggered }) = new else { return };
         let slices = self.snapshot.slices.entry(owner.clone()).or_default();
-        if slices.get(&name.name).is_some_and(|old| **old == slice) {
+        if slices.get(&name.name) == Some(&slice) {
             return;
         }
-        slices.insert(name.name.clone(), Arc::new(slice));
+        slices.insert(name.name.clone(), slice);
         self.owners.insert(name.clone(), owner.clone());
         self.dirty.services.insert(owner);
         // What happened before netd was there says nothing about how fast it is.
@@ -386,3 +388,5 @@ impl Inputs {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod weight;

@@ -29,6 +29,7 @@ use crate::Config;
 use crate::announcing::Unanswered;
 use crate::events::{Happening, Recorder, Severity, Subject};
 use crate::inputs::fan::Listener;
+use crate::inputs::slices::Slices;
 
 use feed::Tap;
 use view::{News, View};
@@ -74,6 +75,7 @@ impl L7 {
 pub(crate) fn start(
     client: &Client,
     config: &Config,
+    slices: &Slices,
     unanswered: Unanswered,
     stop: CancellationToken,
 ) -> (L7, Option<Box<dyn Listener>>) {
@@ -89,7 +91,7 @@ pub(crate) fn start(
     let watching = feed::watch(client, send.clone());
     let mut keeper = Keeper {
         node,
-        view: View::default(),
+        view: View::new(slices.clone()),
         proxy: None,
         routes: Routes::default(),
         keyring: Keyring::default(),

@@ -7,17 +7,18 @@
 
 mod cut;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use dns::resolv_conf::{self, choose};
+use dns::zone::Service;
 use dns::{Dns, DomainName};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1 as discovery;
 use netmodel::snapshot::ServiceName;
 use proto::dns::dns_server::DnsServer;
 
@@ -25,6 +26,7 @@ use crate::Config;
 use crate::control::Control;
 use crate::inputs::SliceName;
 use crate::inputs::fan::Listener;
+use crate::inputs::slices::{Kept, Slices};
 
 /// The cluster's domain.
 const DOMAIN: &str = "cluster.local.";
@@ -111,17 +113,22 @@ pub(crate) struct Feed {
     own: Vec<IpAddr>,
     /// Where the cluster expects a name server.
     wanted: Vec<IpAddr>,
+    /// Services whose endpoints have names; the slices of others are nobody's business here.
+    headless: BTreeSet<ServiceName>,
+    slices: Slices,
     synced: bool,
 }
 
 impl Feed {
-    pub(crate) fn new(dns: Dns, config: &Config) -> Self {
+    pub(crate) fn new(dns: Dns, slices: Slices, config: &Config) -> Self {
         Self {
             dns,
             node: config.node_name.clone(),
             cluster_cidrs: config.cluster_cidrs.clone(),
             own: Vec::new(),
             wanted: Vec::new(),
+            headless: BTreeSet::new(),
+            slices,
             synced: false,
         }
     }
@@ -149,17 +156,30 @@ impl Listener for Feed {
             self.listen();
         }
         let service = object.and_then(cut::service);
-        self.dns.change(|zone| zone.set_service(&name.namespace, &name.name, service));
+        let is_headless = matches!(service, Some(Service::Headless { .. }));
+        let was_headless = match is_headless {
+            true => !self.headless.insert(name.clone()),
+            false => self.headless.remove(name),
+        };
+        let now = |kept: &Kept| is_headless.then(|| cut::slice(kept));
+        let slices = match is_headless == was_headless {
+            true => Vec::new(),
+            false => self.slices.of(name),
+        };
+        self.dns.change(|zone| {
+            let mut changed = zone.set_service(&name.namespace, &name.name, service);
+            for (slice, kept) in &slices {
+                let now = now(kept).map(|slice| (&*name.name, slice));
+                changed |= zone.set_slice(&name.namespace, slice, now);
+            }
+            changed
+        });
     }
 
-    fn slice(&mut self, name: &SliceName, object: Option<&discovery::EndpointSlice>) {
-        let new = object.and_then(cut::slice);
-        self.dns.change(|zone| match new {
-            Some((owner, slice)) => {
-                zone.set_slice(&name.namespace, &name.name, Some((&owner, slice)))
-            }
-            None => zone.set_slice(&name.namespace, &name.name, None),
-        });
+    fn slice(&mut self, name: &SliceName, _owner: Option<&ServiceName>, now: Option<&Kept>) {
+        let now = now.filter(|kept| self.headless.contains(&kept.owner));
+        let now = now.map(|kept| (&*kept.owner.name, cut::slice(kept)));
+        self.dns.change(|zone| zone.set_slice(&name.namespace, &name.name, now));
     }
 
     fn node(&mut self, name: &str, object: Option<&core::Node>) {

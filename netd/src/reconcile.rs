@@ -25,6 +25,7 @@ use crate::events::Severity;
 use crate::executor::{Changes, Executor, LOCAL_LINK, Report, VIP_LINK};
 use crate::health::Health;
 use crate::inputs::fan::Listener;
+use crate::inputs::slices::Slices;
 use crate::inputs::{self, Dirty, Event, Inputs};
 use crate::kernel::monitor::{Alarm, Tampered};
 use crate::l7;
@@ -66,7 +67,9 @@ pub(crate) async fn run(
     let metrics = Arc::new(Metrics::default());
     let Questions { waiting, own, announcer: inbox } = questions;
     let unanswered = Unanswered::default();
-    let (ingress, tap) = l7::start(&client, &config, unanswered.clone(), stop.child_token());
+    let slices = Slices::default();
+    let (ingress, tap) =
+        l7::start(&client, &config, &slices, unanswered.clone(), stop.child_token());
     let pages = listeners::pages(&config, own.clone(), &health, &metrics, ingress.counted.clone());
     let stop_announcing = stop.child_token();
     let (announcing, announcer) = Announcing::new(
@@ -81,10 +84,10 @@ pub(crate) async fn run(
     let dns = names::server(&config);
     // A handle on netd is for one run.
     let _ = own.dns.set(dns.clone());
-    let feed = names::Feed::new(dns.clone(), &config);
+    let feed = names::Feed::new(dns.clone(), slices.clone(), &config);
     let mut followers: Vec<Box<dyn Listener>> = vec![Box::new(feed)];
     followers.extend(tap);
-    let (events, flow) = inputs::watch(&client, &config.node_name, followers);
+    let (events, flow) = inputs::watch(&client, &config.node_name, &slices, followers);
     let names = names::run(&dns, &config.dns_upstreams);
     let mut reconciler = Reconciler {
         events,

@@ -10,7 +10,7 @@ mod reverse;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub enum Service {
         publish_not_ready: bool,
     },
     /// It is another name.
-    External(Name),
+    External(Box<Name>),
 }
 
 /// A port with a name; others have no records.
@@ -115,7 +115,7 @@ pub struct Zone {
     servers: Vec<IpAddr>,
     /// The ranges whose addresses are the cluster's, and nobody else's, to name.
     ranges: Vec<IpNet>,
-    namespaces: HashMap<Box<str>, HashMap<Box<str>, Entry>>,
+    namespaces: HashMap<Arc<str>, HashMap<Arc<str>, Entry>>,
     /// Services by their addresses, and headless Services by those of their endpoints.
     by_address: HashMap<IpAddr, Vec<ServiceKey>>,
     /// Which Service each slice belongs to, by namespace.
@@ -131,12 +131,35 @@ type ServiceKey = (Arc<str>, Arc<str>);
 #[derive(Debug, Default)]
 struct Entry {
     service: Option<Service>,
-    slices: BTreeMap<Box<str>, Slice>,
+    /// By name. Most Services have one, or none that counts here.
+    slices: Vec<(Box<str>, Slice)>,
 }
 
 impl Entry {
     fn is_empty(&self) -> bool {
         self.service.is_none() && self.slices.is_empty()
+    }
+
+    /// Sets or removes a slice; says whether that changed anything.
+    fn set_slice(&mut self, name: &str, slice: Option<Slice>) -> bool {
+        let place = self.slices.binary_search_by(|(other, _)| (**other).cmp(name));
+        match (place, slice) {
+            (Ok(at), Some(slice)) => {
+                let changed = self.slices[at].1 != slice;
+                self.slices[at].1 = slice;
+                changed
+            }
+            (Err(at), Some(slice)) => {
+                self.slices.reserve_exact(1);
+                self.slices.insert(at, (name.into(), slice));
+                true
+            }
+            (Ok(at), None) => {
+                self.slices.remove(at);
+                true
+            }
+            (Err(_), None) => false,
+        }
     }
 
     /// The endpoints that have records, with their ports, if it is headless.
@@ -145,9 +168,9 @@ impl Entry {
             Some(Service::Headless { publish_not_ready }) => Some(*publish_not_ready),
             _ => None,
         };
-        let slices = self.slices.values().filter(move |_| all.is_some());
+        let slices = self.slices.iter().filter(move |_| all.is_some());
         slices
-            .flat_map(|slice| slice.endpoints.iter().map(|e| (e, &*slice.ports)))
+            .flat_map(|(_, slice)| slice.endpoints.iter().map(|e| (e, &*slice.ports)))
             .filter(move |(endpoint, _)| endpoint.ready || all == Some(true))
     }
 
@@ -213,28 +236,33 @@ impl Zone {
     /// A slice came with the name of its Service, changed or went. Says whether that changed
     /// anything.
     pub fn set_slice(&mut self, namespace: &str, name: &str, new: Option<(&str, Slice)>) -> bool {
-        let owners = self.owners.entry(namespace.into()).or_default();
-        let before = owners.get(name).cloned();
-        match &new {
-            Some((owner, _)) => owners.insert(name.into(), (*owner).into()),
-            None => owners.remove(name),
+        let before = match &new {
+            Some((owner, _)) => {
+                let owners = self.owners.entry(namespace.into()).or_default();
+                owners.insert(name.into(), (*owner).into())
+            }
+            None => self.forget_owner(namespace, name),
         };
-        if owners.is_empty() {
-            self.owners.remove(namespace);
-        }
         // Its label may have been edited: it leaves one Service and joins another.
         let left =
             before.filter(|before| new.as_ref().is_none_or(|(owner, _)| *owner != &**before));
         let mut changed = left.is_some_and(|owner| {
-            self.change(namespace, &owner, |entry| entry.slices.remove(name).is_some())
+            self.change(namespace, &owner, |entry| entry.set_slice(name, None))
         });
         if let Some((owner, slice)) = new {
-            changed |= self.change(namespace, owner, |entry| {
-                let old = entry.slices.insert(name.into(), slice);
-                old.as_ref() != entry.slices.get(name)
-            });
+            changed |= self.change(namespace, owner, |entry| entry.set_slice(name, Some(slice)));
         }
         changed
+    }
+
+    /// Whose a slice was that is gone.
+    fn forget_owner(&mut self, namespace: &str, name: &str) -> Option<Box<str>> {
+        let owners = self.owners.get_mut(namespace)?;
+        let before = owners.remove(name);
+        if owners.is_empty() {
+            self.owners.remove(namespace);
+        }
+        before
     }
 
     /// A Pod came, changed or went. Says whether that changed anything.
@@ -249,8 +277,9 @@ impl Zone {
         name: &str,
         change: impl FnOnce(&mut Entry) -> bool,
     ) -> bool {
-        let services = self.namespaces.entry(namespace.into()).or_default();
-        let entry = services.entry(name.into()).or_default();
+        let key = self.key(namespace, name);
+        let services = self.namespaces.entry(key.0.clone()).or_default();
+        let entry = services.entry(key.1.clone()).or_default();
         let before = entry.addresses();
         let changed = change(entry);
         let after = entry.addresses();
@@ -261,26 +290,37 @@ impl Zone {
             self.namespaces.remove(namespace);
         }
         if before != after {
-            self.index(namespace, name, &before, &after);
+            self.index(&key, &before, &after);
         }
         self.serial = self.serial.wrapping_add(u32::from(changed));
         changed
     }
 
-    fn index(&mut self, namespace: &str, name: &str, before: &[IpAddr], after: &[IpAddr]) {
+    /// A Service's name as it is kept already, if it is known.
+    fn key(&self, namespace: &str, name: &str) -> ServiceKey {
+        let Some((namespace, services)) = self.namespaces.get_key_value(namespace) else {
+            return (namespace.into(), name.into());
+        };
+        let name =
+            services.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());
+        (namespace.clone(), name)
+    }
+
+    fn index(&mut self, key: &ServiceKey, before: &[IpAddr], after: &[IpAddr]) {
         for addr in before {
             if let Some(keys) = self.by_address.get_mut(addr) {
-                keys.retain(|key| (&*key.0, &*key.1) != (namespace, name));
+                keys.retain(|other| other != key);
                 if keys.is_empty() {
                     self.by_address.remove(addr);
                 }
             }
         }
         for addr in after {
-            let keys = self.by_address.entry(*addr).or_default();
+            // Most addresses lead to one Service.
+            let keys = self.by_address.entry(*addr).or_insert_with(|| Vec::with_capacity(1));
             // The same address may stand in two slices.
-            if !keys.iter().any(|key| (&*key.0, &*key.1) == (namespace, name)) {
-                keys.push((namespace.into(), name.into()));
+            if !keys.contains(key) {
+                keys.push(key.clone());
                 keys.sort_unstable();
             }
         }

@@ -70,7 +70,7 @@ fn fill(zone: &mut dns::zone::Zone) -> bool {
     };
     zone.set_service("shop", "web", Some(web));
     let target = DomainName::from_ascii("web.shop.svc.cluster.local.").unwrap();
-    zone.set_service("shop", "alias", Some(Service::External(target)));
+    zone.set_service("shop", "alias", Some(Service::External(Box::new(target))));
     zone.set_service("shop", "many", Some(Service::Headless { publish_not_ready: false }));
     let endpoints = (1..=200).map(|last| Endpoint {
         addr: IpAddr::from([10, 244, 0, last]),

@@ -1,16 +1,20 @@
 //! Kubernetes' objects as people write them.
 
 use netmodel::address::{Family, Protocol};
-use netmodel::snapshot::ByNode;
+use netmodel::snapshot::{ByNode, ServiceName};
 use serde_json::{Value, from_value, json};
+
+use crate::inputs::intern::Interner;
+use crate::inputs::slices::Kept;
 
 fn service(spec: Value) -> Option<netmodel::snapshot::Service> {
     let object = json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec});
     super::service(&from_value(object).unwrap()).0
 }
 
-fn slice(object: Value) -> Option<crate::inputs::OwnedSlice> {
-    super::slice(&from_value(object).unwrap())
+fn slice(object: Value) -> Option<Kept> {
+    let name = ServiceName::new("default", "x");
+    super::slice(&name, &from_value(object).unwrap(), &mut Interner::default())
 }
 
 #[test]
@@ -129,7 +133,7 @@ fn addresses_that_the_api_server_did_not_give_are_another_balancers() {
 
 #[test]
 fn a_slices_conditions_have_kubernetes_defaults() {
-    let crate::inputs::OwnedSlice { owner, slice, triggered } = slice(json!({
+    let object = json!({
         "metadata": {
             "name": "web-x", "namespace": "default",
             "annotations": {
@@ -145,8 +149,9 @@ fn a_slices_conditions_have_kubernetes_defaults() {
             {"addresses": ["10.244.1.7"],
              "conditions": {"ready": false, "serving": true, "terminating": true}},
         ],
-    }))
-    .unwrap();
+    });
+    let triggered = super::triggered(&from_value(object.clone()).unwrap());
+    let Kept { owner, slice, .. } = slice(object).unwrap();
     assert_eq!(owner.to_string(), "default/web");
     assert_eq!(triggered.unwrap().as_millisecond() % 1000, 500);
     assert_eq!(slice.family, Family::V4);

@@ -13,14 +13,15 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use netmodel::snapshot::ServiceName;
 
+use super::slices::{Kept, Slices};
 use super::{Change, Listing, SliceName};
 
 /// Somebody who follows the cluster; an absent object is one that went.
 pub(crate) trait Listener: Send {
     /// A Service came, changed or went; headless ones and those of other proxies included.
     fn service(&mut self, _name: &ServiceName, _object: Option<&core::Service>) {}
-    /// A slice came, changed or went.
-    fn slice(&mut self, _name: &SliceName, _object: Option<&discovery::EndpointSlice>) {}
+    /// A slice came, changed or went: whose it was, and what it is now.
+    fn slice(&mut self, _name: &SliceName, _owner: Option<&ServiceName>, _now: Option<&Kept>) {}
     /// A Node came, changed or went.
     fn node(&mut self, _name: &str, _object: Option<&core::Node>) {}
     /// A Pod of any node came, changed or went.
@@ -35,44 +36,57 @@ pub(crate) trait Listener: Send {
 pub(crate) trait Followed: Sized {
     /// Which list of the fan is its.
     const LIST: usize;
-    /// Tells a listener.
-    fn tell(listener: &mut dyn Listener, name: &ServiceName, object: Option<&Self>);
+    /// Tells all listeners.
+    fn tell(to: &mut Everybody, name: &ServiceName, object: Option<&Self>);
 }
 
 impl Followed for core::Service {
     const LIST: usize = 0;
-    fn tell(listener: &mut dyn Listener, name: &ServiceName, object: Option<&Self>) {
-        listener.service(name, object);
+    fn tell(to: &mut Everybody, name: &ServiceName, object: Option<&Self>) {
+        to.each(|one| one.service(name, object));
     }
 }
 
 impl Followed for discovery::EndpointSlice {
     const LIST: usize = 1;
-    fn tell(listener: &mut dyn Listener, name: &ServiceName, object: Option<&Self>) {
-        listener.slice(name, object);
+    fn tell(to: &mut Everybody, name: &ServiceName, object: Option<&Self>) {
+        let (owner, now) = to.slices.set(name, object);
+        to.each(|one| one.slice(name, owner.as_ref(), now.as_ref()));
     }
 }
 
 impl Followed for core::Node {
     const LIST: usize = 2;
-    fn tell(listener: &mut dyn Listener, name: &ServiceName, object: Option<&Self>) {
-        listener.node(&name.name, object);
+    fn tell(to: &mut Everybody, name: &ServiceName, object: Option<&Self>) {
+        to.each(|one| one.node(&name.name, object));
     }
 }
 
 impl Followed for core::Pod {
     const LIST: usize = 3;
-    fn tell(listener: &mut dyn Listener, name: &ServiceName, object: Option<&Self>) {
-        listener.pod(name, object);
+    fn tell(to: &mut Everybody, name: &ServiceName, object: Option<&Self>) {
+        to.each(|one| one.pod(name, object));
     }
 }
 
 /// The lists without which nobody may act.
 const NEEDED: usize = 3;
 
-/// All listeners, and what they have heard of.
-pub(crate) struct Fan {
+/// All listeners, and the slices that they share.
+pub(crate) struct Everybody {
     listeners: Vec<Box<dyn Listener>>,
+    slices: Slices,
+}
+
+impl Everybody {
+    fn each(&mut self, tell: impl FnMut(&mut Box<dyn Listener>)) {
+        self.listeners.iter_mut().for_each(tell);
+    }
+}
+
+/// Who is told, and what they have heard of.
+pub(crate) struct Fan {
+    to: Everybody,
     /// By [`Followed::LIST`].
     lists: [List; NEEDED + 1],
     told_synced: bool,
@@ -85,8 +99,9 @@ struct List {
 }
 
 impl Fan {
-    pub(crate) fn new(listeners: Vec<Box<dyn Listener>>) -> Self {
-        Self { listeners, lists: Default::default(), told_synced: false }
+    pub(crate) fn new(slices: Slices, listeners: Vec<Box<dyn Listener>>) -> Self {
+        let to = Everybody { listeners, slices };
+        Self { to, lists: Default::default(), told_synced: false }
     }
 
     /// Passes a step of a watch on.
@@ -102,7 +117,7 @@ impl Fan {
                 None => known.remove(&name),
             };
             if heard_of {
-                self.listeners.iter_mut().for_each(|one| K::tell(&mut **one, &name, object));
+                K::tell(&mut self.to, &name, object);
             }
         }
         if !was_complete && self.lists[K::LIST].listing.complete_once {
@@ -112,12 +127,12 @@ impl Fan {
 
     fn complete(&mut self, list: usize) {
         if list >= NEEDED {
-            self.listeners.iter_mut().for_each(|one| one.pods_synced());
+            self.to.each(|one| one.pods_synced());
         } else if !self.told_synced
             && self.lists[..NEEDED].iter().all(|list| list.listing.complete_once)
         {
             self.told_synced = true;
-            self.listeners.iter_mut().for_each(|one| one.synced());
+            self.to.each(|one| one.synced());
         }
     }
 }
@@ -159,7 +174,7 @@ mod tests {
     }
 
     fn listed(scribe: &Scribe, services: &[&str]) -> Fan {
-        let mut fan = Fan::new(vec![Box::new(scribe.clone())]);
+        let mut fan = Fan::new(Slices::default(), vec![Box::new(scribe.clone())]);
         list(&mut fan, services);
         fan.tell::<discovery::EndpointSlice>(Change::Listed);
         fan.tell::<core::Node>(Change::Listed);

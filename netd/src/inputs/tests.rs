@@ -34,7 +34,7 @@ fn service(vip: &str) -> (Option<Service>, Facts) {
 fn slice(owner: &str, addr: &str) -> OwnedSlice {
     let endpoint = Endpoint { addresses: vec![addr.parse().unwrap()], ..Endpoint::default() };
     let slice = EndpointSlice { family: Family::V4, ports: vec![], endpoints: vec![endpoint] };
-    OwnedSlice { owner: name(owner), slice, triggered: None }
+    OwnedSlice { owner: name(owner), slice: slice.into(), triggered: None }
 }
 
 /// All lists complete, with a Service `web` that has one slice.

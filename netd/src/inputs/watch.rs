@@ -17,12 +17,14 @@ use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
-use netmodel::snapshot::ServiceName;
+use netmodel::snapshot::{Service, ServiceName};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::fan::{Fan, Followed, Listener};
-use super::{Change, Event};
+use super::intern::Interner;
+use super::slices::{Kept, Slices};
+use super::{Change, Event, Facts, OwnedSlice};
 use crate::convert;
 
 /// Events applied in one go, at most.
@@ -40,9 +42,10 @@ const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 pub(crate) fn watch(
     client: &Client,
     own_node: &str,
+    slices: &Slices,
     listeners: Vec<Box<dyn Listener>>,
 ) -> (BoxStream<'static, Vec<Event>>, impl Future<Output = ()> + Send + use<>) {
-    let mut seen = all(client, own_node, listeners);
+    let mut seen = all(client, own_node, slices, listeners);
     let (send, mut receive) = mpsc::channel(WAITING);
     let flow = async move {
         while let Some(events) = seen.next().await {
@@ -58,20 +61,20 @@ pub(crate) fn watch(
 fn all(
     client: &Client,
     own_node: &str,
+    slices: &Slices,
     listeners: Vec<Box<dyn Listener>>,
 ) -> BoxStream<'static, Vec<Event>> {
-    let fan: Shared = Arc::new(Mutex::new(Fan::new(listeners)));
-    let services = kind(client, "Services", tell::<core::Service>(&fan), |name, object| {
-        let event = || (name, convert::service(object));
-        is_ours(object.metadata.labels.as_ref()).then(event)
-    })
-    .map(|seen| Some(seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Service)));
-    let slices =
-        kind(client, "EndpointSlices", tell::<discovery::EndpointSlice>(&fan), |name, object| {
-            let ours = is_ours(object.metadata.labels.as_ref());
-            ours.then(|| convert::slice(object)).flatten().map(|slice| (name, slice))
-        })
-        .map(|seen| Some(seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Slice)));
+    let fan: Shared = Arc::new(Mutex::new(Fan::new(slices.clone(), listeners)));
+    let services = kind(client, "Services", tell::<core::Service>(&fan), cut_service)
+        .map(|seen| Some(seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Service)));
+    let kept = slices.clone();
+    let slices = kind(
+        client,
+        "EndpointSlices",
+        tell::<discovery::EndpointSlice>(&fan),
+        move |name, object| cut_slice(&kept, name, object),
+    )
+    .map(|seen| Some(seen.map_or_else(|(what, e)| Event::Failed(what, e), Event::Slice)));
     let own_node: Arc<str> = own_node.into();
     let nodes = kind(client, "Nodes", tell::<core::Node>(&fan), move |name, object| {
         let own = (*own_node == *name.name).then(|| Box::new(convert::own_node(object)));
@@ -95,6 +98,27 @@ fn all(
     let all = [services.boxed(), slices.boxed(), nodes.boxed(), ranges.boxed(), pods.boxed()];
     let events = select_all(all).filter_map(std::future::ready);
     events.ready_chunks(CHUNK).boxed()
+}
+
+/// What the loop gets of a Service.
+pub(super) fn cut_service(
+    name: ServiceName,
+    object: &core::Service,
+) -> Option<(ServiceName, (Option<Service>, Facts))> {
+    let event = || (name, convert::service(object));
+    is_ours(object.metadata.labels.as_ref()).then(event)
+}
+
+/// What the loop gets of a slice. Listeners were told first: it is kept already.
+pub(super) fn cut_slice(
+    kept: &Slices,
+    name: ServiceName,
+    object: &discovery::EndpointSlice,
+) -> Option<(ServiceName, OwnedSlice)> {
+    let ours = is_ours(object.metadata.labels.as_ref());
+    let Kept { owner, slice, .. } = ours.then(|| kept.get(&name)).flatten()?;
+    let triggered = convert::triggered(object);
+    Some((name, OwnedSlice { owner, slice, triggered }))
 }
 
 /// Streams are polled one after the other; the lock is never contended.
@@ -127,12 +151,14 @@ where
     T: Send + 'static,
 {
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    let name = |object: &DeserializeGuard<K>| {
-        ServiceName::new(&object.namespace().unwrap_or_default(), &object.name_any())
+    let mut namespaces = Interner::default();
+    let mut name = move |object: &DeserializeGuard<K>| {
+        let namespace = namespaces.share(object.meta().namespace.as_deref().unwrap_or_default());
+        ServiceName { namespace, name: object.name_any().into() }
     };
     let config = watcher::Config::default().page_size(PAGE);
     watcher(api, config).default_backoff().map(move |event| {
-        let set = |object: DeserializeGuard<K>| {
+        let mut set = |object: DeserializeGuard<K>| {
             let name = name(&object);
             let object = object.0.inspect_err(|error| {
                 tracing::warn!(%name, error = %error.error, "one of the {what} can't be read");

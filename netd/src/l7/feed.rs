@@ -8,7 +8,6 @@ use futures::StreamExt;
 use ingress::objects::ObjectName;
 use ingress::objects::decode;
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1 as discovery;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -19,7 +18,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::SERVICE;
 use super::view::{Entrance, List, News};
+use crate::inputs::SliceName;
 use crate::inputs::fan::Listener;
+use crate::inputs::slices::Kept;
 
 /// Hears of Services, slices and Nodes.
 pub(crate) struct Tap(UnboundedSender<News>);
@@ -43,8 +44,11 @@ impl Listener for Tap {
         self.pass(News::Service(name.clone(), object.map(decode::service)));
     }
 
-    fn slice(&mut self, name: &ServiceName, object: Option<&discovery::EndpointSlice>) {
-        self.pass(News::Slice(name.clone(), object.and_then(decode::slice)));
+    fn slice(&mut self, _name: &SliceName, owner: Option<&ServiceName>, now: Option<&Kept>) {
+        let now = now.map(|now| &now.owner);
+        for service in now.into_iter().chain(owner.filter(|owner| Some(*owner) != now)) {
+            self.pass(News::Endpoints(service.clone()));
+        }
     }
 
     fn node(&mut self, name: &str, object: Option<&core::Node>) {

@@ -1,22 +1,26 @@
 //! What is known of the cluster, and what of it changed.
 //!
-//! Pure. Owns `ingress`' objects, and which changes matter: Services and slices change all the
-//! time, but few of them belong to an Ingress.
+//! Pure but for the slices, which are looked up where all of them are kept. Owns `ingress`' objects,
+//! and which changes matter: Services and slices change all the time, but few of them belong to an
+//! Ingress.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ingress::Door;
+use ingress::objects::decode;
 use ingress::objects::{Cluster, Ingress, IngressClass, ObjectName, Service, Slice, TlsSecret};
 use ingress::routes::services_in_use;
+
+use crate::inputs::slices::Slices;
 
 /// Something that changed; an absent object is one that went.
 #[derive(Debug)]
 pub(super) enum News {
     Service(ObjectName, Option<Service>),
-    /// A slice by its own name, with its Service's.
-    Slice(ObjectName, Option<(ObjectName, Slice)>),
+    /// A slice of this Service came, changed or went.
+    Endpoints(ObjectName),
     /// A node, and whether it is ready.
     Node(Arc<str>, Option<bool>),
     /// The Service whose addresses are the proxy's.
@@ -63,8 +67,8 @@ pub(super) struct Dirty {
 pub(super) struct View {
     pub(super) cluster: Cluster,
     pub(super) dirty: Dirty,
-    /// Which Service each slice belongs to.
-    owners: BTreeMap<ObjectName, ObjectName>,
+    /// All slices; those of Services in use are among what is known, too.
+    slices: Slices,
     in_use: BTreeSet<ObjectName>,
     nodes: BTreeMap<Arc<str>, bool>,
     entrance: Option<Entrance>,
@@ -72,6 +76,11 @@ pub(super) struct View {
 }
 
 impl View {
+    /// Nothing is known yet but what these slices will be.
+    pub(super) fn new(slices: Slices) -> Self {
+        Self { slices, ..Self::default() }
+    }
+
     /// Is everything known?
     pub(super) fn synced(&self) -> bool {
         self.complete.len() == LISTS
@@ -112,7 +121,11 @@ impl View {
                 let changed = set(&mut self.cluster.services, name, object.map(Arc::new));
                 self.dirty.routes |= used && changed;
             }
-            News::Slice(name, object) => self.set_slice(&name, object),
+            News::Endpoints(service) => {
+                if self.in_use.contains(&service) {
+                    self.dirty.routes |= self.look_up(service);
+                }
+            }
             News::Node(name, ready) => {
                 set(&mut self.nodes, name, ready);
             }
@@ -144,29 +157,20 @@ impl View {
 
     fn rules_changed(&mut self) {
         self.dirty.routes = true;
-        self.in_use = services_in_use(&self.cluster);
+        let in_use = services_in_use(&self.cluster);
+        self.cluster.slices.retain(|service, _| in_use.contains(service));
+        for service in in_use.difference(&std::mem::take(&mut self.in_use)) {
+            self.look_up(service.clone());
+        }
+        self.in_use = in_use;
     }
 
-    fn set_slice(&mut self, name: &ObjectName, object: Option<(ObjectName, Slice)>) {
-        let (owner, slice) = object.unzip();
-        // Its label may have been edited: it leaves one Service and joins another.
-        if let Some(old) = self.owners.get(name).filter(|old| Some(*old) != owner.as_ref()) {
-            let slices = self.cluster.slices.get_mut(old);
-            if slices.is_some_and(|slices| {
-                slices.remove(&name.name);
-                slices.is_empty()
-            }) {
-                self.cluster.slices.remove(old);
-            }
-            self.dirty.routes |= self.in_use.contains(old);
-            self.owners.remove(name);
-        }
-        let (Some(owner), Some(slice)) = (owner, slice) else { return };
-        let used = self.in_use.contains(&owner);
-        let slices = self.cluster.slices.entry(owner.clone()).or_default();
-        self.dirty.routes |= used && slices.get(&name.name) != Some(&slice);
-        slices.insert(name.name.clone(), slice);
-        self.owners.insert(name.clone(), owner);
+    /// Looks at all slices of a Service. Says whether anything is new.
+    fn look_up(&mut self, service: ObjectName) -> bool {
+        let all = self.slices.of(&service).into_iter();
+        let all: BTreeMap<Arc<str>, Slice> =
+            all.map(|(name, kept)| (name, decode::slice(&kept.slice))).collect();
+        set(&mut self.cluster.slices, service, (!all.is_empty()).then_some(all))
     }
 }
 

@@ -8,11 +8,11 @@ use dns::DomainName;
 use dns::pods::{self, NDOTS, Pod, ResolvConf};
 use dns::zone::{Endpoint, Port, Service, Slice};
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::discovery::v1 as discovery;
+use netmodel::address::Protocol;
 use netmodel::snapshot::ServiceName;
 
-/// The label of a slice that names its Service.
-const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+use crate::inputs::slices::Kept;
+
 /// The cluster's domain as search domains have it.
 const DOMAIN: &str = "cluster.local";
 
@@ -22,7 +22,7 @@ pub(super) fn service(object: &core::Service) -> Option<Service> {
     if spec.type_.as_deref() == Some("ExternalName") {
         let mut target = DomainName::from_ascii(spec.external_name.as_deref()?).ok()?;
         target.set_fqdn(true);
-        return Some(Service::External(target));
+        return Some(Service::External(Box::new(target)));
     }
     if spec.cluster_ip.as_deref() == Some("None") {
         let publish_not_ready = spec.publish_not_ready_addresses.unwrap_or(false);
@@ -33,7 +33,7 @@ pub(super) fn service(object: &core::Service) -> Option<Service> {
         .ports
         .iter()
         .flatten()
-        .filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), Some(one.port)));
+        .filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), one.port));
     (!ips.is_empty()).then(|| Service::Addresses { ips, ports: ports.collect() })
 }
 
@@ -41,28 +41,38 @@ pub(super) fn service(object: &core::Service) -> Option<Service> {
 pub(super) fn cluster_ips(object: &core::Service) -> Vec<IpAddr> {
     let Some(spec) = &object.spec else { return Vec::new() };
     let list = spec.cluster_ips.as_deref().unwrap_or(spec.cluster_ip.as_slice());
-    list.iter().filter_map(|ip| ip.parse().ok()).collect()
+    let mut ips: Vec<IpAddr> = list.iter().filter_map(|ip| ip.parse().ok()).collect();
+    // There are many Services.
+    ips.shrink_to_fit();
+    ips
 }
 
-/// A slice, and the name of its Service.
-pub(super) fn slice(object: &discovery::EndpointSlice) -> Option<(String, Slice)> {
-    let owner = object.metadata.labels.as_ref()?.get(SERVICE_NAME_LABEL)?;
-    let ports = object.ports.iter().flatten();
-    let ports =
-        ports.filter_map(|one| port(one.name.as_deref(), one.protocol.as_deref(), one.port));
-    let endpoints = object.endpoints.iter().flatten().flat_map(|endpoint| {
-        let conditions = endpoint.conditions.as_ref();
-        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
-        let hostname = endpoint.hostname.as_deref().filter(|name| !name.is_empty());
-        let hostname = hostname.map(|name| name.to_ascii_lowercase().into_boxed_str());
-        let addresses = endpoint.addresses.iter().filter_map(|ip| ip.parse().ok());
-        addresses.map(move |addr| Endpoint { addr, hostname: hostname.clone(), ready })
+/// A slice of a headless Service.
+pub(super) fn slice(kept: &Kept) -> Slice {
+    let ports = kept.slice.ports.iter();
+    let ports = ports.filter(|port| !port.name.is_empty()).map(|port| Port {
+        name: port.name.to_ascii_lowercase().into(),
+        protocol: match port.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        },
+        number: port.port,
     });
-    Some((owner.clone(), Slice { ports: ports.collect(), endpoints: endpoints.collect() }))
+    let endpoints = kept.slice.endpoints.iter().enumerate().flat_map(|(n, endpoint)| {
+        let hostname = kept.hostnames.get(n).and_then(Option::as_ref);
+        let one = |addr: &IpAddr| Endpoint {
+            addr: *addr,
+            hostname: hostname.cloned(),
+            ready: endpoint.ready,
+        };
+        endpoint.addresses.iter().map(one).collect::<Vec<_>>()
+    });
+    Slice { ports: ports.collect(), endpoints: endpoints.collect() }
 }
 
 /// A port that has a name.
-fn port(name: Option<&str>, protocol: Option<&str>, number: Option<i32>) -> Option<Port> {
+fn port(name: Option<&str>, protocol: Option<&str>, number: i32) -> Option<Port> {
     let protocol = match protocol.unwrap_or("TCP") {
         "TCP" => "tcp",
         "UDP" => "udp",
@@ -70,7 +80,7 @@ fn port(name: Option<&str>, protocol: Option<&str>, number: Option<i32>) -> Opti
         _ => return None,
     };
     let name = name.filter(|name| !name.is_empty())?;
-    let number = u16::try_from(number?).ok()?;
+    let number = u16::try_from(number).ok()?;
     Some(Port { name: name.to_ascii_lowercase().into(), protocol, number })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dns::zone::{Lookup, Outcome};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
@@ -11,7 +12,7 @@ fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         node_name: "node-1".to_owned(),
         mode: crate::Mode::Nftables,
@@ -29,7 +30,7 @@ fn config() -> Config {
 
 fn feed() -> (Feed, Dns) {
     let dns = server(&config());
-    (Feed::new(dns.clone(), &config()), dns)
+    (Feed::new(dns.clone(), Slices::default(), &config()), dns)
 }
 
 /// What the zone says of the addresses of a name.
@@ -58,6 +59,20 @@ fn cluster_dns(served_by: &str) -> core::Service {
         "metadata": {"labels": {"service.kubernetes.io/service-proxy-name": served_by}},
         "spec": {"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10", "fd00:10:96::a"]},
     }))
+}
+
+fn slice_of(service: &str, address: &str) -> EndpointSlice {
+    object(json!({
+        "metadata": {"labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4", "endpoints": [{"addresses": [address]}],
+    }))
+}
+
+/// The feed is told of a slice as it is told by the watches.
+fn told(feed: &mut Feed, slice: &str, object: Option<&EndpointSlice>) {
+    let slice = name("shop", slice);
+    let (owner, now) = feed.slices.set(&slice, object);
+    feed.slice(&slice, owner.as_ref(), now.as_ref());
 }
 
 #[test]
@@ -98,15 +113,53 @@ fn services_of_each_kind_have_their_names() {
             {"addresses": ["10.244.0.8"], "conditions": {"ready": false}},
         ],
     }));
-    feed.slice(&name("shop", "bare-x"), Some(&slice));
+    told(&mut feed, "bare-x", Some(&slice));
     let of = |service: &str| addresses(&dns, &format!("{service}.shop.svc.cluster.local."));
     assert_eq!(of("plain"), ["10.96.0.20"]);
     assert_eq!(of("bare"), ["10.244.0.7"]);
     assert_eq!(of("db-0.bare"), ["10.244.0.7"]);
     assert_eq!(of("outside"), ["www.example.com."]);
     assert_eq!(of("waiting"), ["NoName"]);
-    feed.slice(&name("shop", "bare-x"), None);
+    told(&mut feed, "bare-x", None);
     assert_eq!(of("bare"), ["NoName"]);
+}
+
+#[test]
+fn a_service_that_becomes_headless_finds_its_slices() {
+    let (mut feed, dns) = feed();
+    let db = name("shop", "db");
+    let of = |service: &str| addresses(&dns, &format!("{service}.shop.svc.cluster.local."));
+    told(&mut feed, "db-x", Some(&slice_of("db", "10.244.0.7")));
+    assert_eq!(of("db"), ["NoName"], "its Service is not known yet");
+    let headless = object(json!({"spec": {"clusterIP": "None"}}));
+    let plain = object(json!({"spec": {"clusterIP": "10.96.0.30", "clusterIPs": ["10.96.0.30"]}}));
+    feed.service(&db, Some(&headless));
+    assert_eq!(of("db"), ["10.244.0.7"]);
+    feed.service(&db, Some(&plain));
+    assert_eq!(of("db"), ["10.96.0.30"]);
+    assert_eq!(addresses(&dns, "10-244-0-7.db.shop.svc.cluster.local."), ["NoName"]);
+    told(&mut feed, "db-y", Some(&slice_of("db", "10.244.0.8")));
+    feed.service(&db, Some(&headless));
+    assert_eq!(of("db"), ["10.244.0.7", "10.244.0.8"]);
+    feed.service(&db, None);
+    assert_eq!(of("db"), ["NoName"]);
+    feed.service(&db, Some(&headless));
+    assert_eq!(of("db"), ["10.244.0.7", "10.244.0.8"]);
+}
+
+#[test]
+fn a_slice_may_go_from_a_headless_service_to_another() {
+    let (mut feed, dns) = feed();
+    let of = |service: &str| addresses(&dns, &format!("{service}.shop.svc.cluster.local."));
+    for service in ["a", "b"] {
+        let headless = object(json!({"spec": {"clusterIP": "None"}}));
+        feed.service(&name("shop", service), Some(&headless));
+    }
+    told(&mut feed, "x", Some(&slice_of("a", "10.244.0.7")));
+    told(&mut feed, "x", Some(&slice_of("b", "10.244.0.7")));
+    assert_eq!((of("a"), of("b")), (vec!["NoName".into()], vec!["10.244.0.7".to_owned()]));
+    told(&mut feed, "x", Some(&slice_of("nobody", "10.244.0.7")));
+    assert_eq!(of("b"), ["NoName"]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn resolver(servers: &[SocketAddr]) -> Arc<Resolver> {
     let mut zone = Zone::new(&"cluster.local.".parse().unwrap(), vec![]);
     let web = Service::Addresses { ips: vec!["10.96.0.20".parse().unwrap()], ports: vec![] };
     zone.set_service("other", "web", Some(web));
-    let external = |target: &str| Some(Service::External(target.parse().unwrap()));
+    let external = |target: &str| Some(Service::External(Box::new(target.parse().unwrap())));
     zone.set_service("shop", "site", external("www.example.com."));
     zone.set_service("shop", "again", external("site.shop.svc.cluster.local."));
     zone.set_service("shop", "inside", external("web.other.svc.cluster.local."));

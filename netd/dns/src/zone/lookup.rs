@@ -163,7 +163,7 @@ impl Zone {
         match &entry.service {
             None => Known::Nothing,
             Some(Service::External(target)) => match rest {
-                [] => Known::Records(vec![RData::CNAME(CNAME(target.clone()))]),
+                [] => Known::Records(vec![RData::CNAME(CNAME(Name::clone(target)))]),
                 _ => Known::Nothing,
             },
             Some(Service::Addresses { ips, ports }) => with_addresses(rest, ips, ports, &own, kind),

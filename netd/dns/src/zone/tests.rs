@@ -1,5 +1,7 @@
 //! The specification, row by row, and what CoreDNS tests beside it.
 
+use std::collections::BTreeMap;
+
 use hickory_proto::rr::{Name, RecordType};
 use proptest::prelude::*;
 
@@ -36,7 +38,7 @@ fn cluster() -> Zone {
     zone.set_service("shop", "web", Some(dual));
     let six = Service::Addresses { ips: ips(&["fd00:10:96::6"]), ports: vec![] };
     zone.set_service("shop", "six", Some(six));
-    let external = Service::External("www.Example.com.".parse().unwrap());
+    let external = Service::External(Box::new("www.Example.com.".parse().unwrap()));
     zone.set_service("shop", "outside", Some(external));
     zone.set_service("shop", "db", headless());
     let endpoints = vec![

@@ -14,8 +14,8 @@ use netmodel::address::Protocol;
 use netmodel::snapshot::{Endpoint, EndpointSlice};
 
 use super::{
-    Backend, Ingress, IngressClass, Options, Path, PathKind, Port, Rule, Service,
-    ServicePort, Slice, Tls, TlsSecret,
+    Backend, Ingress, IngressClass, Options, Path, PathKind, Port, Rule, Service, ServicePort,
+    Slice, Tls, TlsSecret,
 };
 
 /// The annotation that named a class before there was a field for it.

@@ -2,7 +2,11 @@
 
 use ingress::objects::{Backend, CONTROLLER, Path, PathKind, Port, Rule};
 
+use serde_json::json;
+
+use super::super::feed::Tap;
 use super::*;
+use crate::inputs::fan::Listener;
 
 fn name(name: &str) -> ObjectName {
     ObjectName::new("shop", name)
@@ -18,9 +22,30 @@ fn leading_to(service: &str) -> Ingress {
     }
 }
 
-fn slice(address: &str) -> Slice {
-    let ready = Box::from([address.parse().unwrap()]);
-    Slice { ports: Box::from([(Arc::from(""), 80)]), ready, leaving: Box::default() }
+/// The API tells of a slice: of which Service it is and its address, or that it is gone. Answers
+/// whether that makes routes dirty.
+fn told(view: &mut View, slice: &str, is: Option<(&str, &str)>) -> bool {
+    let object = is.map(|(service, address)| {
+        let object = json!({
+            "metadata": {"labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4", "ports": [{"port": 80}],
+            "endpoints": [{"addresses": [address]}],
+        });
+        serde_json::from_value(object).unwrap()
+    });
+    let (owner, now) = view.slices.set(&name(slice), object.as_ref());
+    let (send, mut news) = tokio::sync::mpsc::unbounded_channel();
+    Tap::new(send).slice(&name(slice), owner.as_ref(), now.as_ref());
+    while let Ok(one) = news.try_recv() {
+        view.apply(one);
+    }
+    std::mem::take(&mut view.dirty).routes
+}
+
+/// The addresses that are known of a Service.
+fn known(view: &View, service: &str) -> Vec<String> {
+    let slices = view.cluster.slices.get(&name(service)).into_iter().flatten();
+    slices.flat_map(|(_, slice)| &slice.ready).map(ToString::to_string).collect()
 }
 
 /// All lists are complete, and an Ingress leads to Service "web".
@@ -54,26 +79,39 @@ fn only_services_that_an_ingress_names_matter() {
     assert_eq!(dirty(&mut view, News::Service(name("other"), service())), nothing);
     assert_eq!(dirty(&mut view, News::Service(name("web"), service())), routes);
     assert_eq!(dirty(&mut view, News::Service(name("web"), service())), nothing);
-    let of = |service: &str, address| Some((name(service), slice(address)));
-    assert_eq!(dirty(&mut view, News::Slice(name("s-1"), of("other", "10.0.0.1"))), nothing);
-    assert_eq!(dirty(&mut view, News::Slice(name("s-2"), of("web", "10.0.0.2"))), routes);
-    assert_eq!(dirty(&mut view, News::Slice(name("s-2"), of("web", "10.0.0.2"))), nothing);
-    // A new rule makes an old Service matter.
-    let news = News::Ingress(name("more"), Some(leading_to("other")));
-    assert_eq!(dirty(&mut view, news), routes);
-    assert_eq!(dirty(&mut view, News::Slice(name("s-1"), None)), routes);
-    assert_eq!(view.cluster.slices.len(), 1);
+    assert!(!told(&mut view, "s-1", Some(("other", "10.0.0.1"))));
+    assert!(told(&mut view, "s-2", Some(("web", "10.0.0.2"))));
+    assert!(!told(&mut view, "s-2", Some(("web", "10.0.0.2"))));
+    assert!(told(&mut view, "s-2", Some(("web", "10.0.0.3"))));
+    assert_eq!((known(&view, "web"), known(&view, "other")), (vec!["10.0.0.3".into()], vec![]));
+}
+
+#[test]
+fn a_new_rule_finds_the_slices_that_were_there_before() {
+    let mut view = view();
+    told(&mut view, "s-1", Some(("other", "10.0.0.1")));
+    told(&mut view, "s-2", Some(("other", "10.0.0.2")));
+    told(&mut view, "s-3", Some(("web", "10.0.0.3")));
+    let rules = News::Ingress(name("rules"), Some(leading_to("other")));
+    assert_eq!(dirty(&mut view, rules), (true, false, false));
+    assert_eq!(known(&view, "other"), ["10.0.0.1", "10.0.0.2"]);
+    assert_eq!(known(&view, "web"), Vec::<String>::new(), "no rule names it any more");
+    assert!(told(&mut view, "s-1", None));
+    assert_eq!(known(&view, "other"), ["10.0.0.2"]);
+    view.apply(News::Ingress(name("rules"), None));
+    assert!(view.cluster.slices.is_empty());
 }
 
 #[test]
 fn a_slice_may_change_hands() {
     let mut view = view();
-    view.apply(News::Slice(name("s"), Some((name("web"), slice("10.0.0.1")))));
-    view.dirty = Dirty::default();
-    let news = News::Slice(name("s"), Some((name("other"), slice("10.0.0.1"))));
-    assert!(dirty(&mut view, news).0);
+    assert!(told(&mut view, "s", Some(("web", "10.0.0.1"))));
+    assert!(told(&mut view, "s", Some(("other", "10.0.0.1"))));
     assert!(!view.cluster.slices.contains_key(&name("web")));
-    assert!(view.cluster.slices.contains_key(&name("other")));
+    view.apply(News::Ingress(name("more"), Some(leading_to("other"))));
+    assert_eq!(known(&view, "other"), ["10.0.0.1"]);
+    assert!(told(&mut view, "s", Some(("web", "10.0.0.1"))));
+    assert_eq!((known(&view, "web"), known(&view, "other")), (vec!["10.0.0.1".into()], vec![]));
 }
 
 #[test]
