@@ -15,6 +15,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use crate::connection::Stay;
 use crate::fast::direct;
 use crate::pool::Lease;
 
@@ -234,5 +235,32 @@ impl Body for Download {
                 direct.body.left().map_or_else(SizeHint::new, SizeHint::with_exact)
             }
         }
+    }
+}
+
+/// The body of an answer whose request counts as one that is under way, until it was sent.
+#[derive(Debug)]
+pub(crate) struct Staying {
+    pub(crate) body: Download,
+    pub(crate) _stay: Stay,
+}
+
+impl Body for Staying {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::body::Staying;
 use crate::fast::{self, Next};
 use crate::forward::answer;
 use crate::gathered::gather;
@@ -39,11 +41,55 @@ const PREFACE: &[u8] = b"PRI ";
 /// How often a quiet HTTP/2 connection is checked for life.
 const PING: Duration = Duration::from_secs(30);
 
+/// How long a connection of HTTP/2 may be without a request, though its client answers pings; it may
+/// take twice as long to be noticed.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Who is at the other end, for as long as anything of the connection is under way.
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) client: Client,
     _seat: Seat,
+    requests: Requests,
+}
+
+impl Guest {
+    /// A request is under way until what is returned is dropped.
+    pub(crate) fn stay(self: &Arc<Self>) -> Stay {
+        self.requests.begun.fetch_add(1, Ordering::Relaxed);
+        Stay(self.clone())
+    }
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub(crate) struct Stay(Arc<Guest>);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.requests.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How many requests there were on a connection.
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Requests {
+    /// Returns when there was none for a while. No request pays for a clock that way.
+    async fn idle(&self) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        loop {
+            let before = count(&self.begun);
+            tokio::time::sleep(IDLE).await;
+            if count(&self.begun) == before && count(&self.ended) == before {
+                return;
+            }
+        }
+    }
 }
 
 /// Serves a connection to its end; `end` is told, or dropped, when it shall finish.
@@ -59,7 +105,7 @@ pub(crate) async fn serve(
         return;
     }
     let client = Client::new(peer.ip(), port, tls.is_some());
-    let guest = Arc::new(Guest { client, _seat: seat });
+    let guest = Arc::new(Guest { client, _seat: seat, requests: Requests::default() });
     let Some(tls) = tls else { return http(worker, guest, stream, end).await };
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let Ok(Ok(stream)) = timeout(HANDSHAKE_TIMEOUT, accepting).await else {
@@ -130,17 +176,21 @@ where
     let poll = |connection: &mut Pin<&mut _>, context: &mut Context<'_>| {
         Future::poll(Pin::as_mut(connection), context)
     };
-    until_told(&mut connection, poll, |one| one.as_mut().graceful_shutdown(), end).await;
+    // hyper itself closes one that is idle.
+    let told = async { drop(end.await) };
+    until(told, &mut connection, poll, |one| one.as_mut().graceful_shutdown()).await;
 }
 
 async fn http2<S>(worker: Arc<Worker>, guest: Arc<Guest>, stream: S, end: oneshot::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let asker = guest.clone();
     let service = service_fn(move |request| {
         // Its state is large, and hyper would move it from hand to hand.
-        let answer = Box::pin(answer(worker.clone(), guest.clone(), request));
-        async { Ok::<_, Infallible>(answer.await) }
+        let answer = Box::pin(answer(worker.clone(), asker.clone(), request));
+        let stay = asker.stay();
+        async { Ok::<_, Infallible>(answer.await.map(|body| Staying { body, _stay: stay })) }
     });
     let (stream, outlet) = gather(stream);
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -158,25 +208,63 @@ where
     let poll = |connection: &mut Pin<&mut _>, context: &mut Context<'_>| {
         outlet.driven(context, |context| Future::poll(Pin::as_mut(connection), context))
     };
-    until_told(&mut connection, poll, |one| one.as_mut().graceful_shutdown(), end).await;
+    let told = async {
+        tokio::select! {
+            _ = end => {}
+            () = guest.requests.idle() => {}
+        }
+    };
+    until(told, &mut connection, poll, |one| one.as_mut().graceful_shutdown()).await;
 }
 
 /// Serves a connection until it is over; told to end, it finishes what is under way.
-async fn until_told<C>(
+async fn until<C>(
+    told: impl Future<Output = ()>,
     connection: &mut C,
     poll: impl Fn(&mut C, &mut Context<'_>) -> Poll<hyper::Result<()>>,
     finish: impl FnOnce(&mut C),
-    mut end: oneshot::Receiver<()>,
 ) {
-    let result = tokio::select! {
+    let over = tokio::select! {
         biased;
-        result = poll_fn(|context| poll(connection, context)) => result,
-        _ = &mut end => {
+        result = poll_fn(|context| poll(connection, context)) => Some(result),
+        () = told => None,
+    };
+    let result = match over {
+        Some(result) => result,
+        None => {
             finish(connection);
             poll_fn(|context| poll(connection, context)).await
         }
     };
     if let Err(error) = result {
         tracing::trace!(%error, "a client's connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_when_no_request_begins_or_goes_on() {
+        let requests = Requests::default();
+        let began = tokio::time::Instant::now();
+        let work = async {
+            // One short request in the first minute, and then one that takes three.
+            tokio::time::sleep(IDLE / 2).await;
+            requests.begun.fetch_add(1, Ordering::Relaxed);
+            requests.ended.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(IDLE).await;
+            requests.begun.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(3 * IDLE).await;
+            requests.ended.fetch_add(1, Ordering::Relaxed);
+            tokio::time::Instant::now()
+        };
+        let ((), last) = tokio::join!(requests.idle(), work);
+        let (waited, until_last) = (began.elapsed(), last - began);
+        assert!(
+            waited > until_last && waited <= until_last + 2 * IDLE,
+            "{waited:?} {until_last:?}"
+        );
     }
 }

@@ -70,7 +70,7 @@ impl Tunnel {
         let backend = hyper::upgrade::on(&mut response);
         let client = self.client;
         tokio::spawn(async move {
-            let _stays = guest;
+            let _stay = guest.stay();
             let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return };
             let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
             // An end that breaks off ends the other one, too; that is all there is to do.
