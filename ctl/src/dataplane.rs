@@ -9,8 +9,9 @@ mod machine;
 mod serve;
 mod switch;
 mod tables;
+mod trace;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proto::dataplane::{DiffReply, DumpReply, StatusReply};
 use serde::Serialize;
@@ -28,16 +29,17 @@ pub(crate) use serve::{Socket, serve};
 const DIFFERENT: i32 = 1;
 const FAILED: i32 = 2;
 
-/// Runs a verb; gives its exit code. `lab` is the running lab's kubeconfig.
+/// Runs a verb; gives its exit code. `state` is the folder of this machine's clusters.
 ///
 /// # Errors
 /// What kept it from asking at all; a node that does not answer is told, and the others are printed.
 pub(crate) async fn run(
     globals: &Globals,
     command: DataplaneCommand,
-    lab: Option<PathBuf>,
+    state: &Path,
     io: &mut Io,
 ) -> Result<i32, Error> {
+    let lab = lab::status::default_kubeconfig(state);
     let result = match command {
         DataplaneCommand::Status(verb) => status(globals, &verb, lab, io).await,
         DataplaneCommand::Dump(verb) => dump(globals, &verb, lab, io).await,
@@ -48,6 +50,7 @@ pub(crate) async fn run(
             }
             done => done,
         },
+        DataplaneCommand::Trace(verb) => trace::run(globals, &verb, state, io).await,
         DataplaneCommand::Use(verb) => switch::run(globals, &verb, lab, io).await,
     };
     match result {

@@ -106,9 +106,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut command, "minictl", &mut std::io::stdout());
         }
         Command::Dataplane(command) => {
-            let found = lab::status::default_kubeconfig(&state);
             let mut io = verbs::Io::standard();
-            let code = dataplane::run(&cli.globals, command, found, &mut io).await;
+            let code = dataplane::run(&cli.globals, command, &state, &mut io).await;
             return Ok(terminal::exit(code));
         }
         Command::Dns(command) => {

@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use netmodel::foreign::Finding;
 use netmodel::inspect::Inspection;
 use netmodel::nft::Engine;
+use netmodel::packet::Packet;
 use netmodel::repair::summary;
 use netmodel::snapshot::ServiceName;
+use netmodel::trace::Trace;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::executor::Report;
@@ -48,7 +50,25 @@ pub struct Questions {
 pub(crate) enum Question {
     Status(oneshot::Sender<Status>),
     Inspect(oneshot::Sender<Result<Inspection, ControlError>>),
+    Trace(Probe, oneshot::Sender<Result<Traced, ControlError>>),
     Doors(IpAddr, oneshot::Sender<Vec<Door>>),
+}
+
+/// A packet of which it is asked what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    pub(crate) packet: Packet,
+    /// Another node passed it on to this one.
+    pub(crate) handed_over: bool,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug)]
+pub(crate) struct Traced {
+    pub(crate) engine: Engine,
+    pub(crate) trace: Trace,
+    /// The names of nodes by their addresses.
+    pub(crate) nodes: BTreeMap<IpAddr, Arc<str>>,
 }
 
 /// A TCP port of a Service at a LoadBalancer address.
@@ -67,6 +87,9 @@ pub enum ControlError {
     /// Nothing is programmed before Services, `EndpointSlice`s and Nodes have been listed.
     #[error("netd has not read the cluster yet")]
     NotSynced,
+    /// A packet's way can't be told from rules that are not ours.
+    #[error("the table inet minictl is missing, or its rules were changed: see dataplane diff")]
+    Broken,
     /// The kernel did not tell.
     #[error("look at the kernel")]
     Kernel(#[source] OpError),
@@ -104,6 +127,15 @@ impl Control {
     /// When netd is not running.
     pub(crate) async fn doors(&self, address: IpAddr) -> Result<Vec<Door>, ControlError> {
         self.ask(|tell| Question::Doors(address, tell)).await
+    }
+
+    /// What would become of a packet.
+    ///
+    /// # Errors
+    /// When netd is not running, has not read the cluster yet, can't read the kernel, or finds no
+    /// table of its own there.
+    pub(crate) async fn trace(&self, probe: Probe) -> Result<Traced, ControlError> {
+        self.ask(|tell| Question::Trace(probe, tell)).await?
     }
 
     async fn ask<T>(

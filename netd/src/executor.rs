@@ -15,6 +15,7 @@ mod machine;
 mod memory;
 mod servers;
 mod table;
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

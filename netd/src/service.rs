@@ -20,6 +20,8 @@ use crate::control::{Control, ControlError, Status};
 use crate::error_chain;
 use crate::wanted::engine_name;
 
+mod trace;
+
 /// What ten thousand Services with all their endpoints take is a tenth of this.
 const LARGEST_ANSWER: usize = 128 * 1024 * 1024;
 
@@ -81,11 +83,23 @@ impl Dataplane for Teller {
             foreign: inspection.foreign.iter().map(foreign).collect(),
         }))
     }
+
+    async fn trace(
+        &self,
+        request: Request<message::TraceRequest>,
+    ) -> Result<Response<message::TraceReply>, tonic::Status> {
+        let probe = trace::probe(request.get_ref())?;
+        let node = self.control.status().await.map_err(refusal)?.node;
+        let traced = self.control.trace(probe).await.map_err(refusal)?;
+        Ok(Response::new(trace::reply(node, &traced)))
+    }
 }
 
 fn refusal(error: ControlError) -> tonic::Status {
     let code = match error {
-        ControlError::Gone | ControlError::NotSynced => tonic::Code::Unavailable,
+        ControlError::Gone | ControlError::NotSynced | ControlError::Broken => {
+            tonic::Code::Unavailable
+        }
         ControlError::Kernel(_) => tonic::Code::Internal,
     };
     tonic::Status::new(code, error_chain(&error))

@@ -38,7 +38,7 @@ pub fn tunnel_path(node: &str) -> String {
 }
 
 /// The path where the API server answers for the data plane of a node; `question` is `status`,
-/// `dump` or `diff`.
+/// `dump`, `diff` or `trace`.
 ///
 /// # Examples
 /// `dataplane_path("node-1", "diff")` is `/minictl.io/v1/nodes/node-1/dataplane/diff`.

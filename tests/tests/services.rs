@@ -92,6 +92,14 @@ fn every_port_of_a_service_leads_where_it_says() {
             let outside = format!("http://{}:{}", NODES[0], port["nodePort"]);
             room.is_served("client", &outside, &pods);
         }
+        if room.client() == "minictl" {
+            let picture = room.types("explain svc/web --ports").ok();
+            for (what, port) in [("targetPort    web", "81"), ("targetPort   8080", "80")] {
+                assert!(picture.contains(what) && picture.contains(port), "{what}: {picture}");
+            }
+            let pods = picture.lines().filter(|line| line.contains("at the pods: 10.244."));
+            assert_eq!(pods.count(), ports.len(), "{picture}");
+        }
         let unserved = format!("http://{}:82", text(&spec["clusterIP"]));
         assert_eq!(room.asks("node-1", &unserved), Err(CurlError::Refused));
     });

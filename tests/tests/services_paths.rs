@@ -70,6 +70,14 @@ fn pod_addresses(room: &Room, pod: &str) -> (Vec<String>, String) {
     (addresses, text(&pod["spec"]["nodeName"]))
 }
 
+/// The pods that may answer, by what is told of a packet's way.
+fn traced(room: &Room, to: &str, from: &str) -> BTreeSet<String> {
+    let told = room.types(&format!("dataplane trace {to} --from {from} -o json")).json();
+    let ends = told["ends"].as_array().cloned().unwrap_or_default();
+    let who = ends.iter().filter_map(|end| end["who"].as_str()?.split([' ', '/']).nth(2));
+    who.map(str::to_owned).collect()
+}
+
 const DUAL: &str = "ipFamilyPolicy: RequireDualStack";
 
 /// K3: every pod reaches every pod by its own address, whichever node it is on, and is seen by its
@@ -112,6 +120,16 @@ fn a_client_outside_reaches_neither_cluster_addresses_nor_pods() {
             assert!(room.asks("client", &url).is_err(), "{url}");
         }
     }
+    let why = room.types("dataplane trace svc/web --from client").ok();
+    assert!(
+        why.contains("a cluster address, which means something inside the cluster only"),
+        "{why}"
+    );
+    let unserved = room.types("dataplane trace svc/web:22 --from node-1");
+    assert_eq!(unserved.code, 1, "{unserved}");
+    let vip = text(&spec(&room, "web")["clusterIP"]);
+    let says = format!("/web has the address {vip}, but no port 22/TCP.");
+    assert!(unserved.out.contains(&says), "{unserved}");
 }
 
 /// K12, C27: a Service spans nodes; any node's address and port will do, also one without a pod.
@@ -201,10 +219,15 @@ fn a_load_balancer_address_is_served_with_and_without_a_node_port() {
         let _ = room.on("client", &["ip", "route", "replace", address, "via", NODES[0].1]).ok();
         for host in ["client", "node-1", "node-2"] {
             room.is_served(host, &format!("http://{address}"), &pods);
+            assert_eq!(traced(&room, &format!("{address}:80"), host), pods, "from {host}");
         }
     }
     let port = node_port(&room, "by-node-port");
-    room.is_served("client", &format!("http://{}:{port}", NODES[1].1), &pods);
+    let at_port = format!("{}:{port}", NODES[1].1);
+    room.is_served("client", &format!("http://{at_port}"), &pods);
+    assert_eq!(traced(&room, &at_port, "client"), pods, "the way is told as it is");
+    let first = pods.first().expect("two pods");
+    assert_eq!(traced(&room, "svc/direct", first), pods);
     assert_eq!(spec(&room, "direct")["ports"][0]["nodePort"], Value::Null);
 }
 

@@ -1,4 +1,4 @@
-//! `GET /minictl.io/v1/nodes/NAME/dataplane/{status,dump,diff}`: what netd tells about the data
+//! `GET /minictl.io/v1/nodes/NAME/dataplane/{status,dump,diff,trace}`: what netd tells about the data
 //! plane of its node, by way of the agent's tunnel, as JSON (contract: `proto/dataplane.proto`).
 //!
 //! Not a resource: nothing of it is stored, and only the node's own kernel knows it.
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use proto::dataplane::dataplane_client::DataplaneClient;
-use proto::dataplane::{DiffRequest, DumpRequest, StatusRequest};
+use proto::dataplane::{DiffRequest, DumpRequest, StatusRequest, TraceRequest};
 use resources::table;
 use serde::Serialize;
 use tonic::transport::Channel;
@@ -33,6 +33,8 @@ pub(crate) enum Question {
     Dump,
     /// What differs from what should be.
     Diff,
+    /// What would become of a packet.
+    Trace,
 }
 
 impl Question {
@@ -42,6 +44,7 @@ impl Question {
             "status" => Some(Self::Status),
             "dump" => Some(Self::Dump),
             "diff" => Some(Self::Diff),
+            "trace" => Some(Self::Trace),
             _ => None,
         }
     }
@@ -52,14 +55,16 @@ impl Question {
             Self::Status => "status",
             Self::Dump => "dump",
             Self::Diff => "diff",
+            Self::Trace => "trace",
         }
     }
 }
 
-/// The node's answer. A dump can be narrowed by the parameters `namespace` and `service`.
+/// The node's answer. A dump can be narrowed by the parameters `namespace` and `service`; a packet is
+/// described by `origin`, `source`, `destination`, `protocol` and `handedOver`.
 ///
 /// # Errors
-/// 404 for a node that does not exist, 503 for one that is not connected or runs no netd.
+/// 400 for a packet that can't be, 404 for a node that does not exist, 503 for one that is not connected or runs no netd.
 pub(crate) async fn ask(
     api: &Api,
     node: &str,
@@ -68,16 +73,26 @@ pub(crate) async fn ask(
 ) -> Result<Bytes, ApiError> {
     let channel = to_netd(api, node)?;
     let mut netd = DataplaneClient::new(channel).max_decoding_message_size(LARGEST_ANSWER);
+    let text = |name| query.get(name).unwrap_or_default().to_owned();
     let answer = async {
         match question {
             Question::Status => netd.status(StatusRequest {}).await.map(json),
             Question::Dump => {
-                let text = |name| query.get(name).unwrap_or_default().to_owned();
                 let request =
                     DumpRequest { namespace: text("namespace"), service: text("service") };
                 netd.dump(request).await.map(json)
             }
             Question::Diff => netd.diff(DiffRequest {}).await.map(json),
+            Question::Trace => {
+                let request = TraceRequest {
+                    origin: text("origin"),
+                    source: text("source"),
+                    destination: text("destination"),
+                    protocol: text("protocol"),
+                    handed_over: query.get("handedOver") == Some("true"),
+                };
+                netd.trace(request).await.map(json)
+            }
         }
     };
     match tokio::time::timeout(PATIENCE, answer).await {

@@ -12,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use proto::dataplane::dataplane_server::{Dataplane, DataplaneServer};
 use proto::dataplane::{
     DiffReply, DiffRequest, DumpReply, DumpRequest, Frontend, Origin, StatusReply, StatusRequest,
+    Step, TraceReply, TraceRequest,
 };
 use proto::lb::load_balancer_server::{LoadBalancer, LoadBalancerServer};
 use proto::lb::{CheckReply, CheckRequest};
@@ -115,6 +116,14 @@ impl Dataplane for MadeUp {
 
     async fn diff(&self, _: Request<DiffRequest>) -> Result<Response<DiffReply>, Status> {
         Err(Status::unavailable("netd has not looked yet"))
+    }
+
+    async fn trace(&self, request: Request<TraceRequest>) -> Result<Response<TraceReply>, Status> {
+        let TraceRequest { origin, source, destination, protocol, handed_over } =
+            request.into_inner();
+        let what = format!("{origin} {source} {destination} {protocol} {handed_over}");
+        let step = Step { place: "asked".to_owned(), what };
+        Ok(Response::new(TraceReply { steps: vec![step], ..TraceReply::default() }))
     }
 }
 

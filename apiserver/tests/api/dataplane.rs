@@ -19,6 +19,10 @@ async fn a_connected_node_answers_in_json() {
     let service = &dump["frontends"][0]["service"];
     assert_eq!((&service["namespace"], &service["name"]), (&json!("d"), &json!("web")));
     assert_eq!(service["resourceVersion"], "42", "named as Kubernetes names fields");
+    let packet =
+        "trace?origin=Pod&source=fd00::2&destination=%5Bfd00::9%5D:53&protocol=UDP&handedOver=true";
+    let (_, traced) = cluster.get(&path(packet)).await;
+    assert_eq!(traced["steps"][0]["what"], "Pod fd00::2 [fd00::9]:53 UDP true");
     let (code, refused) = cluster.get(&path("diff")).await;
     assert_eq!((code, &refused["message"]), (503, &json!("netd has not looked yet")));
     assert_eq!(cluster.get(&path("bogus")).await.0, 404);

@@ -20,6 +20,15 @@ pub(crate) enum DataplaneCommand {
     /// Exit status: 0 No differences were found. 1 Differences were found. >1 It could not be told.
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(Diff),
+    /// Display the way of a packet: which rules it meets, who may answer, or why nobody does
+    ///
+    /// Nothing is sent: the tables in the kernel of the node that the packet comes to are walked
+    /// through, for the first packet of a client that was not here before.
+    ///
+    /// Exit status: 0 It is delivered. 1 Some or all such packets are refused or dropped.
+    /// >1 It could not be told.
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(Trace),
     /// Switch nodes to another engine, without a break for connections that are open
     ///
     /// Waits until each node has switched. A node whose kernel lacks the engine says so and goes on
@@ -51,6 +60,17 @@ const DIFF_EXAMPLES: &str = "\
 Examples:
   # Does every kernel have what it should?
   minictl dataplane diff";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  # From a pod to a service
+  minictl dataplane trace svc/web --from visitor
+
+  # From outside to a node port; \"client\" is a host of the lab
+  minictl dataplane trace 192.168.56.71:30080 --from client
+
+  # From a node to the port \"dns\" of a service in another namespace, by UDP
+  minictl dataplane trace svc/kube-dns:dns -n kube-system --from node/node-1 --protocol udp";
 
 const USE_EXAMPLES: &str = "\
 Examples:
@@ -99,6 +119,26 @@ pub(crate) struct Diff {
     #[command(flatten)]
     pub(crate) whom: Whom,
     /// Output format. One of: (json, yaml, wide)
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    pub(crate) output: String,
+}
+
+/// `minictl dataplane trace`
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Trace {
+    /// Where to: ADDRESS:PORT, or a service as svc/NAME or svc/NAME:PORT
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) to: String,
+    /// Where from: pod/NAME, node/NAME, a host of the lab, or an address
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) from: String,
+    /// The protocol; without it that of the service's port, or TCP
+    #[arg(long, value_name = "PROTOCOL", value_parser = ["tcp", "udp", "sctp"])]
+    pub(crate) protocol: Option<String>,
+    /// The node that a packet from outside comes to, where its destination does not tell
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Output format. One of: (json, yaml)
     #[arg(short, long, default_value = "", hide_default_value = true)]
     pub(crate) output: String,
 }

@@ -1,21 +1,27 @@
 //! `explain`: what a resource or a field of it means, in the words of the server's own OpenAPI.
 //!
 //! Upstream: `kubectl/pkg/cmd/explain` and its template `plaintext`, whose output this is; learners
-//! get a note behind it where a word is often misread (`notes`).
+//! get a note behind it where a word is often misread (`notes`), and the ports of a Service as a
+//! picture (`ports`).
 
 mod notes;
+mod ports;
 mod text;
 
 use crate::catalog::{ApiResource, Catalog};
 use crate::context::Context;
 use crate::error::Error;
+use crate::pods::typed;
 use crate::session::Call;
 
 /// Describe fields and structure of various resources
 #[derive(clap::Args, Clone, Debug)]
 pub struct Explain {
-    /// TYPE[.FIELD…], as in service.spec.clusterIP
+    /// TYPE[.FIELD…], as in service.spec.clusterIP; with --ports a service, as in svc/web
     pub resource: String,
+    /// Draw which port of a service is called where, and where it leads
+    #[arg(long, conflicts_with_all = ["recursive", "api_version"])]
+    pub ports: bool,
     /// Print the names of all fields below, without their descriptions
     #[arg(long)]
     pub recursive: bool,
@@ -30,6 +36,9 @@ pub struct Explain {
 impl Explain {
     pub(crate) async fn run(&self, ctx: &mut Context<'_>) -> Result<(), Error> {
         let catalog = ctx.catalog().await?;
+        if self.ports {
+            return self.draw_ports(ctx, &catalog).await;
+        }
         let (resource, fields) = split(&catalog, &self.resource)?;
         let resource = match self.api_version.as_str() {
             "" => resource,
@@ -47,6 +56,29 @@ impl Explain {
             Some(note) => ctx.io.say(format_args!("NOTE:\n{}\n", text::paragraph(note, 4))),
             None => Ok(()),
         }
+    }
+
+    async fn draw_ports(&self, ctx: &mut Context<'_>, catalog: &Catalog) -> Result<(), Error> {
+        let (kind, name) = match self.resource.split_once('/') {
+            Some((kind, name)) => (kind, Some(name)),
+            None => (self.resource.as_str(), None),
+        };
+        let resource = catalog.resolve(kind)?;
+        if resource.kind != "Service" {
+            let kind = &resource.kind;
+            let message = format!("--ports is about a Service, as in svc/web, and not a {kind}");
+            return Err(Error::refused(message));
+        }
+        let Some(name) = name else { return ctx.io.print(ports::EVERY_SERVICE) };
+        let namespace = ctx.namespace();
+        let service = typed(ctx.object(resource, &namespace, name).await?)?;
+        let slices = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");
+        let selector = format!("kubernetes.io/service-name={name}");
+        let slices = ctx.list(&Call::get(slices).query("labelSelector", selector.as_str())).await?;
+        let nodes = ctx.list(&Call::get("/api/v1/nodes")).await?;
+        let slices = slices.into_iter().map(typed).collect::<Result<Vec<_>, _>>()?;
+        let nodes = nodes.into_iter().map(typed).collect::<Result<Vec<_>, _>>()?;
+        ctx.io.print(&ports::picture(&service, &slices, &nodes))
     }
 }
 

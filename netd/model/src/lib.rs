@@ -22,6 +22,7 @@ pub mod repair;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod trace;
 
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,7 @@ pub struct Packet {
 }
 
 /// What becomes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     /// It goes on to `to`; `translated` when that is not where it was sent.
     Delivered {

@@ -2,15 +2,28 @@
 
 use std::collections::BTreeSet;
 
+use netmodel::dataplane::Dataplane;
 use netmodel::inspect::{self, Foreign, Inspection, Setting, VipLink};
 use netmodel::ipvs::{self, Programmed};
-use netmodel::nft;
+use netmodel::nft::{self, Layout};
 use netmodel::snapshot::Snapshot;
 
 use super::servers::{Balancer, tracker_patience};
 use super::{Executor, VIP_LINK};
 use crate::kernel::ipvs::Connections;
 use crate::kernel::{OpError, sysctl};
+
+/// What an engine has in the kernel, beside what it should have.
+pub(super) struct Read {
+    pub(super) layout: Layout,
+    pub(super) plane: Dataplane,
+    desired: nft::State,
+    /// None: there is no table, or its rules are others.
+    pub(super) table: Option<nft::State>,
+    pub(super) have: Programmed,
+    connections: Connections,
+    server_ops: Vec<ipvs::Op>,
+}
 
 impl Executor {
     /// What is programmed, what differs from what should be, and what is not ours. Reads the
@@ -19,22 +32,9 @@ impl Executor {
     /// # Errors
     /// When the kernel can't be read.
     pub fn inspect(&mut self, snapshot: &Snapshot) -> Result<Inspection, OpError> {
-        let layout = self.layout_of(snapshot);
-        let plane = self.plane.anew(snapshot);
         let mut foreign = Vec::new();
-        let (have, connections) = self.read_servers(snapshot, &mut foreign)?;
-        let serves_on = self.balancer.as_mut().is_some_and(Balancer::serves_on);
-        let server_ops = match serves_on {
-            true => Vec::new(),
-            false => ipvs::plan(&layout, &plane, &have, None),
-        };
-        let bound = have.addresses.iter().copied();
-        let draining: BTreeSet<_> = have.draining_after(&server_ops, bound, &plane);
-        let mut desired = nft::State::desired(&layout, &plane, &draining);
-        if serves_on {
-            desired.let_in(have.taking(), &plane);
-        }
-        let table = self.table.kernel.observe(&desired)?;
+        let read = self.read(snapshot, &mut foreign)?;
+        let Read { layout, plane, desired, table, have, connections, server_ops } = read;
         let table_ops = nft::diff(table.as_ref(), &desired);
         let proxy = |what| Foreign { kind: "table", what, whose: Some("kube-proxy") };
         foreign.extend(self.table.kernel.other_proxies()?.into_iter().map(proxy));
@@ -59,6 +59,30 @@ impl Executor {
             foreign,
             problems: self.problems(),
         })
+    }
+
+    /// Reads the table and the virtual servers, and tells what they should be.
+    pub(super) fn read(
+        &mut self,
+        snapshot: &Snapshot,
+        foreign: &mut Vec<Foreign>,
+    ) -> Result<Read, OpError> {
+        let layout = self.layout_of(snapshot);
+        let plane = self.plane.anew(snapshot);
+        let (have, connections) = self.read_servers(snapshot, foreign)?;
+        let serves_on = self.balancer.as_mut().is_some_and(Balancer::serves_on);
+        let server_ops = match serves_on {
+            true => Vec::new(),
+            false => ipvs::plan(&layout, &plane, &have, None),
+        };
+        let bound = have.addresses.iter().copied();
+        let draining: BTreeSet<_> = have.draining_after(&server_ops, bound, &plane);
+        let mut desired = nft::State::desired(&layout, &plane, &draining);
+        if serves_on {
+            desired.let_in(have.taking(), &plane);
+        }
+        let table = self.table.kernel.observe(&desired)?;
+        Ok(Read { layout, plane, desired, table, have, connections, server_ops })
     }
 
     fn read_servers(

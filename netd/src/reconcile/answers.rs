@@ -7,9 +7,10 @@ use netmodel::address::Protocol;
 use netmodel::inspect::Inspection;
 use netmodel::problem::Problem;
 use netmodel::service::VirtualService;
+use netmodel::snapshot::Node;
 
 use super::Reconciler;
-use crate::control::{self, ControlError, Counts, Door, Question, Status};
+use crate::control::{self, ControlError, Counts, Door, Probe, Question, Status, Traced};
 use crate::executor::Executor;
 use crate::tell::sentence;
 
@@ -19,6 +20,7 @@ impl Reconciler {
         match question {
             Question::Status(tell) => drop(tell.send(self.status())),
             Question::Inspect(tell) => drop(tell.send(self.inspect().await)),
+            Question::Trace(probe, tell) => drop(tell.send(self.trace(probe).await)),
             Question::Doors(address, tell) => drop(tell.send(self.doors(address))),
         }
     }
@@ -75,6 +77,23 @@ impl Reconciler {
             row.resource_version = facts.map(|facts| Arc::from(&*facts.resource_version));
         }
         Ok(inspection)
+    }
+
+    async fn trace(&mut self, probe: Probe) -> Result<Traced, ControlError> {
+        let Some(engine) = self.executor.as_ref().map(Executor::engine) else {
+            return Err(ControlError::NotSynced);
+        };
+        let Probe { packet, handed_over } = probe;
+        let traced = self
+            .in_kernel(move |executor, snapshot| executor.trace(snapshot, packet, handed_over))
+            .await;
+        let trace = traced.map_err(|_| ControlError::Gone)?.map_err(ControlError::Kernel)?;
+        let of_node = |(name, node): (&Arc<str>, &Arc<Node>)| {
+            let addresses = node.addresses.clone().into_iter();
+            addresses.map(|addr| (addr, name.clone())).collect::<Vec<_>>()
+        };
+        let nodes = self.inputs.snapshot.nodes.iter().flat_map(of_node).collect();
+        Ok(Traced { engine, trace: trace.ok_or(ControlError::Broken)?, nodes })
     }
 }
 

@@ -119,7 +119,8 @@ async fn grpc_passes() {
     use proto::dataplane::dataplane_client::DataplaneClient;
     use proto::dataplane::dataplane_server::{Dataplane, DataplaneServer};
     use proto::dataplane::{
-        DiffReply, DiffRequest, DumpReply, DumpRequest, StatusReply, StatusRequest,
+        DiffReply, DiffRequest, DumpReply, DumpRequest, StatusReply, StatusRequest, TraceReply,
+        TraceRequest,
     };
     use tonic::{Code, Request, Response, Status};
 
@@ -138,6 +139,9 @@ async fn grpc_passes() {
             // Larger than any window: flow control has to work end to end.
             let node = "x".repeat(3 << 20);
             Ok(Response::new(DiffReply { node, ..DiffReply::default() }))
+        }
+        async fn trace(&self, _: Request<TraceRequest>) -> Result<Response<TraceReply>, Status> {
+            Err(Status::unimplemented("not here"))
         }
     }
 

@@ -1,0 +1,43 @@
+//! A packet's way through what the kernel holds right now; no packet is sent.
+
+use netmodel::inspect::Foreign;
+use netmodel::ipvs;
+use netmodel::nft::Engine;
+use netmodel::nft::walk::Place;
+use netmodel::packet::Packet;
+use netmodel::snapshot::Snapshot;
+use netmodel::trace::{Tables, Trace, trace};
+
+use super::{Executor, LOCAL_LINK, VIP_LINK};
+use crate::kernel::OpError;
+
+impl Executor {
+    /// What becomes of the first packet of a connection; nothing is told where the kernel's table
+    /// is missing or has other rules than it should, which is mended at once. `handed_over` says
+    /// that another node passed the packet on to this one.
+    ///
+    /// # Errors
+    /// When the kernel can't be read.
+    pub fn trace(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: Packet,
+        handed_over: bool,
+    ) -> Result<Option<Trace>, OpError> {
+        let mut others: Vec<Foreign> = Vec::new();
+        let read = self.read(snapshot, &mut others)?;
+        let Some(table) = read.table else { return Ok(None) };
+        let tables = match self.engine {
+            Engine::Nftables => Tables::Nftables(table),
+            Engine::Ipvs => Tables::Ipvs(ipvs::State {
+                servers: read.have.servers,
+                addresses: read.have.addresses,
+                table,
+            }),
+        };
+        let own = self.network.addresses_but_on(&[VIP_LINK, LOCAL_LINK])?;
+        let place = Place { bridge: read.layout.bridge, own_addresses: own.into_iter().collect() };
+        let hand_over = self.hand_over.as_ref();
+        Ok(Some(trace(&tables, &read.plane, &place, hand_over, packet, handed_over)))
+    }
+}
