@@ -65,8 +65,10 @@ pub(crate) async fn run(dns: &Dns, upstreams: &[SocketAddr]) {
 async fn follow_upstreams(dns: &Dns, named: &[SocketAddr]) {
     let mut told = None;
     loop {
+        let file = read(resolv_conf::FILE).await.unwrap_or_default();
+        dns.search(resolv_conf::searches(&file));
         let servers = match named {
-            [] => from_files().await,
+            [] => choose(&file, read(resolv_conf::BEHIND_STUB).await.as_deref()),
             named => named.to_vec(),
         };
         // It leaves itself out, whatever stands on the list.
@@ -93,11 +95,6 @@ fn tell((servers, ourselves): &(Vec<SocketAddr>, Vec<SocketAddr>)) {
         true => tracing::warn!("no DNS server is known for names outside the cluster"),
         false => tracing::info!(?servers, "DNS servers for names outside the cluster"),
     }
-}
-
-async fn from_files() -> Vec<SocketAddr> {
-    let file = read(resolv_conf::FILE).await.unwrap_or_default();
-    choose(&file, read(resolv_conf::BEHIND_STUB).await.as_deref())
 }
 
 async fn read(file: &str) -> Option<String> {

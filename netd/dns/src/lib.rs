@@ -6,6 +6,7 @@
 //! whoever has it changes the zone, and says where to listen. Deliberately not here: Kubernetes'
 //! own types, watches, and who puts the addresses on a link (netd).
 
+mod addresses;
 mod book;
 mod cache;
 mod counters;
@@ -21,7 +22,7 @@ mod trace;
 mod upstream;
 pub mod zone;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -77,7 +78,8 @@ impl Dns {
 
     /// Answers at these addresses, and at no others.
     pub fn listen(&self, addrs: Vec<SocketAddr>) {
-        let servers = addrs.iter().map(SocketAddr::ip).collect();
+        let servers: Vec<IpAddr> = addrs.iter().map(SocketAddr::ip).collect();
+        self.server.resolver.surround(|of| of.servers.clone_from(&servers));
         self.listen.send_if_modified(|now| {
             let changed = *now != addrs;
             *now = addrs;
@@ -101,6 +103,11 @@ impl Dns {
     /// server, from now on or later.
     pub fn forward_to(&self, servers: &[SocketAddr]) {
         self.server.resolver.upstreams.set(servers);
+    }
+
+    /// The node's own search path, which stands in Pods' files after the cluster's domains.
+    pub fn search(&self, domains: Vec<String>) {
+        self.server.resolver.surround(|of| of.searches = domains);
     }
 
     /// What a datagram is answered with at once; nothing if it gets no answer, or takes a while.

@@ -19,13 +19,38 @@ pub struct Pod {
     /// It is in the network of its node.
     pub host_network: bool,
     /// Where and how it looks for names, if not as the others do.
-    pub config: Option<Box<ResolvConf>>,
+    pub config: Option<Box<Wishes>>,
 }
 
-/// What a Pod's `/etc/resolv.conf` says that is not the cluster's default.
+/// What a Pod's spec says about its `/etc/resolv.conf`: `dnsPolicy` and `dnsConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// What it begins with.
+    pub policy: Policy,
+    /// Servers after those of the policy.
+    pub servers: Vec<IpAddr>,
+    /// Domains after those of the policy.
+    pub searches: Vec<String>,
+    /// In place of the policy's.
+    pub ndots: Option<usize>,
+}
+
+/// Where a Pod's servers and domains come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// `ClusterFirst`, and with `hostNetwork` `ClusterFirstWithHostNet`: this server.
+    #[default]
+    Cluster,
+    /// `Default`: its node's own.
+    Node,
+    /// `None`: nowhere but from the Pod's spec.
+    Nothing,
+}
+
+/// What stands in a Pod's `/etc/resolv.conf`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResolvConf {
-    /// It asks this server at all: not so with `dnsPolicy: Default`, `None`, or in a node's network.
+    /// It asks this server before others.
     pub asks_here: bool,
     /// All domains that it tries in turn.
     pub searches: Vec<String>,
@@ -33,13 +58,54 @@ pub struct ResolvConf {
     pub ndots: usize,
 }
 
-/// The number of dots that makes a name be tried as it is first, as Kubernetes sets it.
-pub const NDOTS: usize = 5;
+/// What Pods' files on this node are made of beside their own wishes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The cluster's domain, without a dot at its end.
+    pub domain: String,
+    /// Where this server answers.
+    pub servers: Vec<IpAddr>,
+    /// The domains that the node tries itself.
+    pub searches: Vec<String>,
+}
 
-/// The domains that a Pod tries in turn, unless told otherwise.
-#[must_use]
-pub fn searches(namespace: &str, domain: &str) -> Vec<String> {
-    vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()]
+/// The number of dots that makes a name be tried as it is first, as Kubernetes sets it.
+const NDOTS: usize = 5;
+/// The same where nobody sets it (resolv.conf(5)).
+const USUAL_NDOTS: usize = 1;
+
+impl Surroundings {
+    /// The file of a Pod on this node (upstream: `pkg/kubelet/network/dns/dns.go`; the agent writes
+    /// it).
+    #[must_use]
+    pub fn resolv_conf(&self, namespace: &str, wishes: Option<&Wishes>) -> ResolvConf {
+        let domain = &self.domain;
+        let policy = wishes.map_or(Policy::Cluster, |wishes| wishes.policy);
+        let own = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()];
+        let (mut searches, ndots) = match policy {
+            Policy::Cluster => ([&own[..], &self.searches].concat(), NDOTS),
+            Policy::Node => (self.searches.clone(), USUAL_NDOTS),
+            Policy::Nothing => (Vec::new(), USUAL_NDOTS),
+        };
+        let mut ndots = ndots;
+        let mut first = None;
+        if let Some(wishes) = wishes {
+            for domain in &wishes.searches {
+                if !searches.contains(domain) {
+                    searches.push(domain.clone());
+                }
+            }
+            ndots = wishes.ndots.unwrap_or(ndots);
+            first = wishes.servers.first();
+        }
+        let asks_here = match policy {
+            Policy::Cluster => true,
+            // The node's servers come first, and they are others.
+            Policy::Node => false,
+            Policy::Nothing => first.is_some_and(|server| self.servers.contains(server)),
+        };
+        ResolvConf { asks_here, searches, ndots }
+    }
 }
 
 /// All Pods, by name and by address.
@@ -151,5 +217,34 @@ mod tests {
         assert_eq!(names(&pods, "192.168.56.70"), None);
         assert!(pods.is_in("192.168.56.70".parse().unwrap(), "shop"));
         assert!(!pods.is_in("192.168.56.70".parse().unwrap(), "other"));
+    }
+
+    fn file(wishes: Option<Wishes>) -> (bool, String, usize) {
+        let surroundings = Surroundings {
+            domain: "cluster.local".to_owned(),
+            servers: vec!["10.96.0.10".parse().unwrap()],
+            searches: vec!["lan".to_owned()],
+        };
+        let file = surroundings.resolv_conf("shop", wishes.as_ref());
+        (file.asks_here, file.searches.join(" "), file.ndots)
+    }
+
+    #[test]
+    fn a_pods_file_is_as_the_agent_writes_it() {
+        let cluster = "shop.svc.cluster.local svc.cluster.local cluster.local lan";
+        assert_eq!(file(None), (true, cluster.to_owned(), 5));
+        let wishes = |policy, servers: &[&str], searches: &[&str], ndots| {
+            let servers = servers.iter().map(|server| server.parse().unwrap()).collect();
+            let searches = searches.iter().map(ToString::to_string).collect();
+            Some(Wishes { policy, servers, searches, ndots })
+        };
+        let more = wishes(Policy::Cluster, &["192.0.2.1"], &["lan", "corp.example"], Some(2));
+        assert_eq!(file(more), (true, format!("{cluster} corp.example"), 2));
+        let of_node = wishes(Policy::Node, &["10.96.0.10"], &["corp.example"], None);
+        assert_eq!(file(of_node), (false, "lan corp.example".to_owned(), 1));
+        let elsewhere = wishes(Policy::Nothing, &["192.0.2.1", "10.96.0.10"], &["x"], Some(3));
+        assert_eq!(file(elsewhere), (false, "x".to_owned(), 3));
+        let here = wishes(Policy::Nothing, &["10.96.0.10"], &[], None);
+        assert_eq!(file(here), (true, String::new(), 1));
     }
 }

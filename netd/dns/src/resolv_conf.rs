@@ -29,6 +29,19 @@ pub fn servers(text: &str) -> Vec<SocketAddr> {
     named.filter_map(|word| Some(SocketAddr::new(word.parse().ok()?, PORT))).collect()
 }
 
+/// The domains that a file has programs try in turn: its last word on it (resolv.conf(5)).
+#[must_use]
+pub fn searches(text: &str) -> Vec<String> {
+    let mut searches = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if let Some("search" | "domain") = words.next() {
+            searches = words.map(str::to_owned).collect();
+        }
+    }
+    searches
+}
+
 /// The servers to ask: those of `file`, without stubs; where it names nothing else, those of
 /// `behind`.
 #[must_use]
@@ -62,6 +75,12 @@ mod tests {
                     nameservers 192.0.2.9\nsearch nameserver\n;nameserver 192.0.2.8\n\
                     nameserver fe80::1%eth0\nnameserver nonsense\nnameserver";
         assert_eq!(text(servers(file)), ["192.0.2.1:53", "[2001:db8::1]:53"]);
+    }
+
+    #[test]
+    fn the_last_search_path_holds() {
+        assert_eq!(searches("search a b\nnameserver 192.0.2.1\ndomain lan\n"), ["lan"]);
+        assert!(searches("nameserver 192.0.2.1\n#search x\n").is_empty());
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::book::Book;
 use crate::cache::{Cache, Key};
 use crate::message::{Reply, Wishes};
+use crate::pods::Surroundings;
 use crate::upstream::{UpstreamError, Upstreams};
 use crate::zone::{Lookup, Outcome, TTL, Zone};
 
@@ -119,6 +120,7 @@ struct Learned {
 pub(crate) struct Resolver {
     pub(crate) book: Arc<Book>,
     pub(crate) upstreams: Upstreams,
+    surroundings: RwLock<Surroundings>,
     cache: Mutex<Cache>,
     waiting: Mutex<HashMap<Key, watch::Receiver<Option<Heard>>>>,
 }
@@ -128,12 +130,32 @@ type Heard = Result<(Reply, SocketAddr), UpstreamError>;
 
 impl Resolver {
     pub(crate) fn new(book: Arc<Book>) -> Arc<Self> {
+        let domain = book.read().apex().to_string().trim_end_matches('.').to_owned();
         Arc::new(Self {
             book,
             upstreams: Upstreams::default(),
+            surroundings: RwLock::new(Surroundings { domain, ..Surroundings::default() }),
             cache: Mutex::default(),
             waiting: Mutex::default(),
         })
+    }
+
+    /// What Pods' search paths are made of.
+    pub(crate) fn surroundings(&self) -> RwLockReadGuard<'_, Surroundings> {
+        self.surroundings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes that. Answers that were made by the old paths are forgotten.
+    pub(crate) fn surround(&self, change: impl FnOnce(&mut Surroundings)) {
+        let changed = {
+            let mut now = self.surroundings.write().unwrap_or_else(PoisonError::into_inner);
+            let before = now.clone();
+            change(&mut now);
+            *now != before
+        };
+        if changed {
+            self.book.change(|_| true);
+        }
     }
 
     /// The answer, if it takes no more than a look.
@@ -182,7 +204,7 @@ impl Resolver {
         let mut steps = Vec::new();
         let reply = self.follow(&zone, asked, learned, &mut steps)?;
         if reply.code == ResponseCode::NXDomain {
-            for name in completions(&zone, asked) {
+            for name in completions(&zone, &self.surroundings(), asked) {
                 let other = Asked { name: &name, ..asked };
                 let other = self.follow(&zone, other, learned, &mut steps)?;
                 if other.code != ResponseCode::NXDomain {

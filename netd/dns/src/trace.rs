@@ -12,7 +12,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::message::Wishes;
-use crate::pods::{self, NDOTS, Pod, ResolvConf};
+use crate::pods::{Pod, ResolvConf};
 use crate::resolve::{Asked, Found, Resolver};
 
 mod explain;
@@ -73,17 +73,9 @@ pub(crate) async fn trace(
     };
     let no_pod =
         || TraceError::UnknownPod { namespace: namespace.to_owned(), name: name.to_owned() };
-    let (pod, domain) = {
-        let zone = resolver.book.read();
-        let pod = zone.pods().named(namespace, name).cloned().ok_or_else(no_pod)?;
-        (pod, zone.apex().to_string())
-    };
+    let pod = resolver.book.read().pods().named(namespace, name).cloned().ok_or_else(no_pod)?;
     let client = *pod.ips.first().ok_or_else(no_pod)?;
-    let config = pod.config.as_deref().cloned().unwrap_or_else(|| ResolvConf {
-        asks_here: true,
-        searches: pods::searches(&pod.namespace, domain.trim_end_matches('.')),
-        ndots: NDOTS,
-    });
+    let config = resolver.surroundings().resolv_conf(&pod.namespace, pod.config.as_deref());
     let names = names(typed, &config).ok_or_else(|| TraceError::BadName(typed.to_owned()))?;
     let typed = typed.to_owned();
     let mut trace = Trace { pod, client, config, typed, kind, attempts: Vec::new() };
@@ -135,7 +127,8 @@ mod tests {
     use super::*;
 
     fn tried(typed: &str, ndots: usize) -> Vec<String> {
-        let searches = pods::searches("shop", "cluster.local");
+        let searches = ["shop.svc.cluster.local", "svc.cluster.local", "cluster.local"];
+        let searches = searches.map(str::to_owned).to_vec();
         let config = ResolvConf { asks_here: true, searches, ndots };
         names(typed, &config).unwrap().iter().map(ToString::to_string).collect()
     }

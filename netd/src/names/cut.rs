@@ -5,16 +5,13 @@
 use std::net::IpAddr;
 
 use dns::DomainName;
-use dns::pods::{self, NDOTS, Pod, ResolvConf};
+use dns::pods::{Pod, Policy, Wishes};
 use dns::zone::{Endpoint, Port, Service, Slice};
 use k8s_openapi::api::core::v1 as core;
 use netmodel::address::Protocol;
 use netmodel::snapshot::ServiceName;
 
 use crate::inputs::slices::Kept;
-
-/// The cluster's domain as search domains have it.
-const DOMAIN: &str = "cluster.local";
 
 /// What a Service is for the name server; nothing while it has no address yet.
 pub(super) fn service(object: &core::Service) -> Option<Service> {
@@ -101,32 +98,29 @@ pub(super) fn pod(name: &ServiceName, object: &core::Pod) -> Option<Pod> {
         name: (*name.name).into(),
         ips,
         host_network,
-        config: config(&name.namespace, spec, host_network),
+        config: wishes(spec, host_network),
     };
     (!pod.ips.is_empty()).then_some(pod)
 }
 
-/// What a Pod's `/etc/resolv.conf` has otherwise than others' (upstream:
+/// What a Pod wants otherwise than others for its `/etc/resolv.conf` (upstream:
 /// `pkg/kubelet/network/dns/dns.go`).
-fn config(namespace: &str, spec: &core::PodSpec, host_network: bool) -> Option<Box<ResolvConf>> {
-    let asks_here = match spec.dns_policy.as_deref() {
-        None | Some("ClusterFirst") => !host_network,
-        Some("ClusterFirstWithHostNet") => true,
-        _ => false,
+fn wishes(spec: &core::PodSpec, host_network: bool) -> Option<Box<Wishes>> {
+    let policy = match spec.dns_policy.as_deref() {
+        None | Some("ClusterFirst") if !host_network => Policy::Cluster,
+        Some("ClusterFirstWithHostNet") => Policy::Cluster,
+        Some("None") => Policy::Nothing,
+        _ => Policy::Node,
     };
-    let wishes = spec.dns_config.as_ref();
-    let more = wishes.and_then(|wishes| wishes.searches.clone()).unwrap_or_default();
-    let options = wishes.and_then(|wishes| wishes.options.as_deref()).unwrap_or_default();
+    let config = spec.dns_config.as_ref();
+    let servers = config.and_then(|config| config.nameservers.as_deref()).unwrap_or_default();
+    let options = config.and_then(|config| config.options.as_deref()).unwrap_or_default();
     let ndots = options.iter().rev().find(|option| option.name.as_deref() == Some("ndots"));
-    let ndots = ndots.and_then(|option| option.value.as_deref()?.parse().ok());
-    if asks_here && more.is_empty() && ndots.is_none() {
-        return None;
-    }
-    let mut searches = pods::searches(namespace, DOMAIN);
-    for domain in more {
-        if !searches.contains(&domain) {
-            searches.push(domain);
-        }
-    }
-    Some(Box::new(ResolvConf { asks_here, searches, ndots: ndots.unwrap_or(NDOTS) }))
+    let wishes = Wishes {
+        policy,
+        servers: servers.iter().filter_map(|server| server.parse().ok()).collect(),
+        searches: config.and_then(|config| config.searches.clone()).unwrap_or_default(),
+        ndots: ndots.and_then(|option| option.value.as_deref()?.parse().ok()),
+    };
+    (wishes != Wishes::default()).then(|| Box::new(wishes))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dns::pods::Policy;
 use dns::zone::{Lookup, Outcome};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
@@ -183,7 +184,8 @@ fn a_pods_resolver_is_known_where_it_is_not_the_usual_one() {
     let config = |spec: Value| {
         let pod = object(json!({"spec": spec, "status": {"podIP": "10.244.0.9"}}));
         let pod = cut::pod(&name("shop", "a"), &pod).unwrap();
-        pod.config.map(|config| (config.asks_here, config.searches.len(), config.ndots))
+        pod.config
+            .map(|wishes| (wishes.policy, wishes.servers.len(), wishes.searches, wishes.ndots))
     };
     let spec = |more: Value| {
         let mut spec = json!({"containers": []});
@@ -192,12 +194,22 @@ fn a_pods_resolver_is_known_where_it_is_not_the_usual_one() {
     };
     assert_eq!(config(spec(json!({}))), None);
     assert_eq!(config(spec(json!({"dnsPolicy": "ClusterFirst"}))), None);
-    assert_eq!(config(spec(json!({"dnsPolicy": "Default"}))), Some((false, 3, 5)));
-    assert_eq!(config(spec(json!({"hostNetwork": true}))), Some((false, 3, 5)));
+    let of_node = Some((Policy::Node, 0, vec![], None));
+    assert_eq!(config(spec(json!({"dnsPolicy": "Default"}))), of_node);
+    assert_eq!(config(spec(json!({"hostNetwork": true}))), of_node);
     let with_host = json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"});
     assert_eq!(config(spec(with_host)), None);
-    let own = json!({"dnsConfig": {
-        "searches": ["corp.example"], "options": [{"name": "ndots", "value": "2"}],
-    }});
-    assert_eq!(config(spec(own)), Some((true, 4, 2)));
+    let dns_config = json!({
+        "nameservers": ["192.0.2.1", "nonsense"], "searches": ["corp.example"],
+        "options": [{"name": "edns0"}, {"name": "ndots", "value": "2"}],
+    });
+    let searches = vec!["corp.example".to_owned()];
+    assert_eq!(
+        config(spec(json!({"dnsConfig": dns_config}))),
+        Some((Policy::Cluster, 1, searches.clone(), Some(2)))
+    );
+    assert_eq!(
+        config(spec(json!({"dnsPolicy": "None", "dnsConfig": dns_config}))),
+        Some((Policy::Nothing, 1, searches, Some(2)))
+    );
 }

@@ -24,10 +24,11 @@ const OUTSIDE: u32 = 100;
 /// The cluster's name server, as Pods know it.
 const CLUSTER_DNS: &str = "10.96.0.10:53";
 /// Each server is asked for so long, so often, in turns.
-const SLOT: Duration = Duration::from_secs(2);
+const SLOT: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 5;
-/// Changes of an endpoint.
-const CHANGES: u32 = 51;
+/// Changes of an endpoint, among [`SERVICES`] and among so many.
+const CHANGES: u32 = 250;
+const MANY: u32 = 10_000;
 const LIMIT: Duration = Duration::from_secs(30);
 /// The processors of whoever asks and of the server.
 const CLIENT: &str = "0";
@@ -60,22 +61,30 @@ fn main() {
     let subjects = start(&bed);
     for subject in &subjects {
         for name in [inside(SERVICES - 1), outside(OUTSIDE - 1)] {
-            wait_for(&format!("{} to know {name}", subject.name), LIMIT, || {
-                let at = subject.at;
-                let name = name.clone();
-                let answer = bed.pod_a.run(move || ask::Asker::new(at).ask(&name));
-                answer.map(drop).map_err(|error| format!("{error}\n{}", bed.logs()))
-            });
+            knows(&bed, subject, &name);
         }
     }
+    let at = subjects[0].at;
+    let mut changes = change::visible(&bed, &admin, at, SERVICES);
     let mut figures = rates(&bed, &subjects);
     figures.extend(delays(&bed, &subjects));
-    figures.push(change::visible(&bed, &admin, subjects[0].at));
+    change::grow(&bed, &admin, SERVICES, MANY);
+    knows(&bed, &subjects[0], &inside(MANY - 1));
+    changes.extend(change::visible(&bed, &admin, at, MANY));
+    figures.append(&mut changes);
     let text = table(&figures);
     println!("{text}");
     if let Some(file) = std::env::args().nth(1) {
         std::fs::write(&file, &text).expect("a writable file");
     }
+}
+
+fn knows(bed: &Bed, subject: &Subject, name: &str) {
+    wait_for(&format!("{} to know {name}", subject.name), LIMIT, || {
+        let (at, name) = (subject.at, name.to_owned());
+        let answer = bed.pod_a.run(move || ask::Asker::new(at).ask(&name));
+        answer.map(drop).map_err(|error| format!("{error}\n{}", bed.logs()))
+    });
 }
 
 fn inside(n: u32) -> String {
@@ -148,7 +157,7 @@ fn rates(bed: &Bed, subjects: &[Subject]) -> Vec<Figure> {
             }
         }
         for (subject, (rates, shares)) in subjects.iter().zip(&seen) {
-            let ours = subject.name == "minictl" && what != "of a name that is not there";
+            let ours = subject.name == "minictl";
             let bound = if ours { Bound::Least(60_000.0) } else { Bound::None };
             let note = format!("{}; {:.0} /s to one client", spread(shares), median(rates));
             let name = format!("answers {what}, per core and second, {}", subject.name);

@@ -8,22 +8,20 @@
 use hickory_proto::rr::{Name, RecordType};
 
 use super::Asked;
-use crate::pods;
+use crate::pods::Surroundings;
 use crate::zone::Zone;
 
 /// The names to try in place of one that is not there; none unless a Pod asks for it by its path.
-pub(crate) fn completions(zone: &Zone, asked: Asked<'_>) -> Vec<Name> {
+pub(crate) fn completions(zone: &Zone, of: &Surroundings, asked: Asked<'_>) -> Vec<Name> {
     if !matches!(asked.kind, RecordType::A | RecordType::AAAA) {
         return Vec::new();
     }
     let Some(pod) = zone.pods().at(asked.client) else { return Vec::new() };
-    match &pod.config {
-        Some(config) if !config.asks_here || config.ndots < 2 => Vec::new(),
-        Some(config) => others(asked.name, &config.searches),
-        None => {
-            let domain = zone.apex().to_string();
-            others(asked.name, &pods::searches(&pod.namespace, domain.trim_end_matches('.')))
-        }
+    let file = of.resolv_conf(&pod.namespace, pod.config.as_deref());
+    // Who tries a name as it is first asks no more after a completed one than before.
+    match file.asks_here && file.ndots > 1 {
+        true => others(asked.name, &file.searches),
+        false => Vec::new(),
     }
 }
 

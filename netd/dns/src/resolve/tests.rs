@@ -164,6 +164,22 @@ async fn a_search_path_is_completed_in_one_round_trip() {
 }
 
 #[tokio::test]
+async fn the_nodes_own_domains_stand_in_the_path_as_well() {
+    const NAMES: &[(&str, [u8; 4])] =
+        &[("www.example.com.", [192, 0, 2, 80]), ("www.example.com.lan.", [192, 0, 2, 81])];
+    let other = Other::start(NAMES).await;
+    let resolver = resolver(&[other.addr]);
+    let name = "www.example.com.shop.svc.cluster.local.";
+    let found = ask(&resolver, name, RecordType::A, CLIENT).await;
+    assert_eq!(text(&found)[1], "www.example.com. 192.0.2.80");
+    let generation = resolver.book.generation();
+    resolver.surround(|of| of.searches = vec!["lan".to_owned()]);
+    assert_ne!(resolver.book.generation(), generation, "what was ready is so no more");
+    let found = ask(&resolver, name, RecordType::A, CLIENT).await;
+    assert_eq!(text(&found)[1], "www.example.com.lan. 192.0.2.81", "as a pod would find it");
+}
+
+#[tokio::test]
 async fn nobody_elses_search_path_is_completed() {
     let other = Other::start(OUTSIDE).await;
     let resolver = resolver(&[other.addr]);

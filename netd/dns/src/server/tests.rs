@@ -203,19 +203,17 @@ fn what_is_not_there_is_ready_too_until_it_is_there() {
     assert_eq!(code("none.shop.svc.cluster.local.", "10.244.0.5"), there);
 }
 
-#[tokio::test]
+/// On a stopped clock, which runs on while everybody waits.
+#[tokio::test(start_paused = true)]
 async fn a_stub_that_asks_us_back_makes_no_loop() {
     let (dns, at) = running().await;
     // It hands every question on to us, as systemd-resolved does when it is told to.
     let stub = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let stub_at = stub.local_addr().unwrap();
-    let passed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let count = passed.clone();
     tokio::spawn(async move {
         let mut buffer = [0; 4096];
         loop {
             let (length, _) = stub.recv_from(&mut buffer).await.unwrap();
-            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             stub.send_to(&buffer[..length], at).await.unwrap();
         }
     });
@@ -224,8 +222,7 @@ async fn a_stub_that_asks_us_back_makes_no_loop() {
     dns.forward_to(&[at, mapped, stub_at]);
     let answer = ask(at, &packet("www.example.com.")).await;
     assert_eq!(answer[3] & 15, 2, "nobody knows");
-    let asked = passed.load(std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(asked, 3, "each attempt, and nothing more");
+    // What came back was the same question, and waited for the same answer.
     let page = dns.metrics();
     assert!(page.contains("minictl_dns_forward_requests_total 3"), "{page}");
 }
