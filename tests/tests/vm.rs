@@ -1,34 +1,70 @@
-//! Services on Debian's own kernel, in a virtual machine: what a kernel without IPVS can't show.
+//! Services on Debian's own kernel, in virtual machines: what a kernel without IPVS can't show.
 //!
-//! The checks themselves are shell in `tests/vm`, because they run where no test harness is; this
+//! The checks themselves are elsewhere, in `tests/vm` as shell and in the tests of the rows: this
 //! only starts them with the program under test, shows what they say, and fails when one of them
 //! did. What is proved is listed in `docs/vm.md`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
-use e2e::{capable, minictl, run};
+use e2e::{can_run_labs, capable, minictl, run};
+
+/// One machine at a time: each has as many processors as the machine under it.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Tests of rows that together see what is special about pods on IPVS: each pod gets its share,
+/// clients keep theirs, and none of many calls is lost while pods are replaced. All rows are
+/// `make vm-rows`.
+const FILES: [&str; 2] = ["services_paths", "rolling"];
+const TESTS: &str = "calls_are_spread a_client_keeps a_rolling_update";
 
 #[test]
 fn services_work_on_debians_kernel_with_ipvs_and_with_nftables() {
-    let there = |program: &str| run("which", &[program]).code == 0;
-    if !capable("qemu-system-x86_64", there("qemu-system-x86_64")) {
+    if !has_qemu() {
         return;
     }
     // `cargo test` builds the examples, too, and netd's tests with real packets beside this one.
-    let test = std::env::current_exe().expect("the test's own path");
-    let profile = test.ancestors().nth(2).expect("target/PROFILE");
+    let profile = profile();
     let newest = |test| newest_program(&profile.join("deps"), test);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/run.sh");
-    // Its words go straight to the terminal, line by line: a run takes minutes.
-    let status = Command::new(script)
-        .arg(minictl())
-        .env("PEER_BIN", profile.join("examples/peer"))
-        .env("PACKETS_BIN", newest("packets"))
-        .env("LOOP_BIN", newest("loop"))
-        .stdin(Stdio::null())
-        .status()
-        .expect("tests/vm/run.sh can be started");
+    let mut command = script("run.sh");
+    command.arg(minictl());
+    command.env("PEER_BIN", profile.join("examples/peer"));
+    command.env("PACKETS_BIN", newest("packets"));
+    command.env("LOOP_BIN", newest("loop"));
+    succeeds(command);
+}
+
+#[test]
+fn pods_are_served_by_ipvs_in_a_lab_on_debians_kernel() {
+    if !has_qemu() || !can_run_labs() {
+        return;
+    }
+    let mut command = script("rows.sh");
+    command.args(FILES).env("MINICTL_BIN", minictl()).env("VM_TESTS", TESTS);
+    command.env("CARGO_TARGET_DIR", profile().parent().expect("target"));
+    succeeds(command);
+}
+
+fn has_qemu() -> bool {
+    capable("qemu-system-x86_64", run("which", &["qemu-system-x86_64"]).code == 0)
+}
+
+/// The folder of what cargo has built beside this test.
+fn profile() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.ancestors().nth(2).expect("target/PROFILE").to_owned()
+}
+
+fn script(name: &str) -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("vm").join(name))
+}
+
+/// Runs a script that starts a virtual machine; its words go straight to the terminal, line by
+/// line, because a run takes minutes.
+fn succeeds(mut command: Command) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let status = command.stdin(Stdio::null()).status().expect("the script can be started");
     assert!(status.success(), "checks failed in the virtual machine: {status}");
 }
 
