@@ -10,16 +10,19 @@ mod feed;
 mod view;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZero;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dns::Dns;
 use ingress::certificates::Keyring;
 use ingress::routes::{Finding, Routes, routes};
-use ingress::{Counters, Door, Proxy};
+use ingress::{Counters, Door, Names, Proxy};
 use jiff::Timestamp;
 use kube::Client;
 use netmodel::snapshot::ServiceName;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -38,8 +41,9 @@ use view::{News, View};
 const SERVICE: (&str, &str) = ("kube-system", "minictl-ingress");
 /// Changes come in bursts: look once, this long after the first.
 const SETTLE: Duration = Duration::from_millis(5);
-/// How often doors that can't be had are tried again, and how long a finding must stand before it
-/// is told: the objects of one manifest come one after the other.
+/// How often doors that can't be had are tried again and certificates are looked at for their hour,
+/// and how long a finding must stand before it is told: the objects of one manifest come one after
+/// the other.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long requests may take to end when netd stops.
 const GRACE: Duration = Duration::from_secs(3);
@@ -76,6 +80,7 @@ pub(crate) fn start(
     client: &Client,
     config: &Config,
     slices: &Slices,
+    dns: &Dns,
     unanswered: Unanswered,
     stop: CancellationToken,
 ) -> (L7, Option<Box<dyn Listener>>) {
@@ -92,6 +97,7 @@ pub(crate) fn start(
     let mut keeper = Keeper {
         node,
         view: View::new(slices.clone()),
+        names: names_of(dns),
         proxy: None,
         routes: Routes::default(),
         keyring: Keyring::default(),
@@ -116,9 +122,22 @@ pub(crate) fn start(
     (L7 { counted, stop, task: Some(task) }, Some(Box::new(Tap::new(send))))
 }
 
+/// The node's own name server, as pods ask it: it knows what the cluster calls by which name, and
+/// whom the cluster asks for all others. It works where netd does, not in a worker.
+fn names_of(dns: &Dns) -> Names {
+    let (dns, netd) = (dns.clone(), Handle::current());
+    Names::by(move |name| {
+        let dns = dns.clone();
+        let asking = netd.spawn(async move { dns.addresses_of(&name).await });
+        async { asking.await.map_err(io::Error::other) }
+    })
+}
+
 struct Keeper {
     node: String,
     view: View,
+    /// Who knows Services that stand for a name.
+    names: Names,
     /// Started with the first door.
     proxy: Option<Proxy>,
     routes: Routes,
@@ -153,6 +172,7 @@ impl Keeper {
                 _ = again.tick() => {
                     let is_shut = self.open.values().any(Option::is_some);
                     self.view.dirty.doors |= self.proxy.is_none() || is_shut;
+                    self.view.dirty.certificates |= self.keyring.is_due(Timestamp::now());
                 }
             }
             if self.view.synced() {
@@ -201,7 +221,7 @@ impl Keeper {
             return;
         }
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        match Proxy::start(cores.min(MOST_WORKERS)) {
+        match Proxy::start(cores.min(MOST_WORKERS), &self.names) {
             Ok(proxy) => {
                 let _ = self.counted.set(proxy.counters());
                 self.proxy = Some(proxy);

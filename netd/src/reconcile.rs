@@ -68,8 +68,11 @@ pub(crate) async fn run(
     let Questions { waiting, own, announcer: inbox } = questions;
     let unanswered = Unanswered::default();
     let slices = Slices::default();
+    let dns = names::server(&config);
+    // A handle on netd is for one run.
+    let _ = own.dns.set(dns.clone());
     let (ingress, tap) =
-        l7::start(&client, &config, &slices, unanswered.clone(), stop.child_token());
+        l7::start(&client, &config, &slices, &dns, unanswered.clone(), stop.child_token());
     let pages = listeners::pages(&config, own.clone(), &health, &metrics, ingress.counted.clone());
     let stop_announcing = stop.child_token();
     let (announcing, announcer) = Announcing::new(
@@ -81,9 +84,6 @@ pub(crate) async fn run(
         stop_announcing.clone(),
     );
     let announcer = tokio::spawn(announcer);
-    let dns = names::server(&config);
-    // A handle on netd is for one run.
-    let _ = own.dns.set(dns.clone());
     let feed = names::Feed::new(dns.clone(), slices.clone(), &config);
     let mut followers: Vec<Box<dyn Listener>> = vec![Box::new(feed)];
     followers.extend(tap);

@@ -10,7 +10,7 @@ use ingress::objects::{
     Service, ServicePort, Slice,
 };
 use ingress::routes::routes;
-use ingress::{Door, Proxy};
+use ingress::{Door, Names, Proxy};
 
 /// All paths of all hosts go to these endpoints.
 fn cluster(backends: &[SocketAddr]) -> Cluster {
@@ -41,7 +41,7 @@ fn main() {
     let listen = arguments.next().expect("an address to listen at").expect("address:port");
     let backends: Vec<_> = arguments.map(|one| one.expect("address:port of a backend")).collect();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut proxy = Proxy::start(cores).expect("start");
+    let mut proxy = Proxy::start(cores, &Names::of_the_machine()).expect("start");
     proxy.route(routes(&cluster(&backends)).table);
     let secure = SocketAddr::new(listen.ip(), listen.port() + 1);
     let doors = [Door { address: listen, tls: false }, Door { address: secure, tls: true }];

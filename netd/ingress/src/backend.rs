@@ -1,7 +1,9 @@
 //! New connections to backends: TCP, TLS where the backend speaks it, and HTTP on top.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,20 +104,55 @@ async fn http2(stream: TcpStream) -> Result<Sender, ConnectError> {
     Ok(Sender::Http2(sender))
 }
 
-/// The addresses of a name outside the cluster, as the node's own resolver knows them. Loopback and
-/// link-local ones are left out: they would be the node itself, which nobody outside may ask.
-///
-/// # Errors
-/// The name has no address, or none that may be asked.
-pub(crate) async fn resolve(name: &str) -> io::Result<Arc<[IpAddr]>> {
-    let looked_up = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::lookup_host((name, 0)));
-    let found = looked_up.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    let addresses: Vec<IpAddr> =
-        found.map(|address: SocketAddr| address.ip()).filter(may_be_asked).collect();
-    if addresses.is_empty() {
-        return Err(io::Error::other("only addresses of the node itself"));
+/// Who knows the addresses of names outside the cluster.
+#[derive(Clone)]
+pub struct Names(Arc<Lookup>);
+
+/// A question, and the answer when it comes.
+type Lookup = dyn Fn(Arc<str>) -> Answering + Send + Sync;
+type Answering = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
     }
-    Ok(addresses.into())
+}
+
+impl Names {
+    /// Asks by this function.
+    pub fn by<A>(lookup: impl Fn(Arc<str>) -> A + Send + Sync + 'static) -> Self
+    where
+        A: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+    {
+        Self(Arc::new(move |name| Box::pin(lookup(name))))
+    }
+
+    /// Asks as every program of the machine does.
+    #[must_use]
+    pub fn of_the_machine() -> Self {
+        Self::by(async |name| {
+            let found = tokio::net::lookup_host((&*name, 0)).await?;
+            Ok(found.map(|address: SocketAddr| address.ip()).collect())
+        })
+    }
+
+    /// The addresses of a name. Loopback and link-local ones are left out: they would be the node
+    /// itself, which nobody outside may ask.
+    ///
+    /// # Errors
+    /// The name has no address, or none that may be asked.
+    pub(crate) async fn resolve(&self, name: &Arc<str>) -> io::Result<Arc<[IpAddr]>> {
+        let looked_up = tokio::time::timeout(CONNECT_TIMEOUT, (self.0)(name.clone()));
+        let found = looked_up.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        if found.is_empty() {
+            return Err(io::Error::other("nobody knows it"));
+        }
+        let addresses: Vec<IpAddr> = found.into_iter().filter(may_be_asked).collect();
+        if addresses.is_empty() {
+            return Err(io::Error::other("only addresses of the node itself"));
+        }
+        Ok(addresses.into())
+    }
 }
 
 fn may_be_asked(address: &IpAddr) -> bool {

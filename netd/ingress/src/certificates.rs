@@ -119,6 +119,10 @@ type ReadSecret = (Arc<TlsSecret>, Result<Arc<CertifiedKey>, String>);
 #[derive(Debug, Default)]
 pub struct Keyring {
     known: BTreeMap<ObjectName, ReadSecret>,
+    /// When certificates in use begin to be valid, and cease to be.
+    moments: Vec<Timestamp>,
+    /// When they were looked at.
+    judged: Timestamp,
 }
 
 impl Keyring {
@@ -156,10 +160,21 @@ impl Keyring {
             }
         }
         self.known = used;
+        let keys = hosts.exact.values().chain(hosts.wildcards.values());
+        self.moments =
+            keys.filter_map(|key| validity(key)).flat_map(|(begin, end)| [begin, end]).collect();
+        self.judged = now;
         certificates.hosts.store(Arc::new(hosts));
         findings.sort();
         findings.dedup();
         findings
+    }
+
+    /// Has a certificate become valid, or expired, since they were looked at? Nobody tells: nothing
+    /// but the clock changed.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.moments.iter().any(|moment| (self.judged <= *moment) != (now <= *moment))
     }
 
     fn read(
@@ -188,15 +203,19 @@ impl Keyring {
 /// A certificate out of its time is served all the same: a browser's warning says more than a
 /// failed connection.
 fn expiry(key: &CertifiedKey, secret: &ObjectName, now: Timestamp) -> Option<String> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
-    let validity = certificate.validity();
-    let time = |seconds: i64| Timestamp::from_second(seconds).ok();
-    let (begin, end) =
-        (time(validity.not_before.timestamp())?, time(validity.not_after.timestamp())?);
+    let (begin, end) = validity(key)?;
     if now > end {
         return Some(format!("the certificate in Secret {secret} expired at {end}"));
     }
     (now < begin).then(|| format!("the certificate in Secret {secret} is valid from {begin} on"))
+}
+
+/// The first and the last moment of a certificate.
+fn validity(key: &CertifiedKey) -> Option<(Timestamp, Timestamp)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
+    let validity = certificate.validity();
+    let time = |seconds: i64| Timestamp::from_second(seconds).ok();
+    Some((time(validity.not_before.timestamp())?, time(validity.not_after.timestamp())?))
 }
 
 #[cfg(test)]

@@ -218,7 +218,7 @@ async fn resolve(
     if let Some(known) = worker.pool.resolved(name) {
         return Ok(known);
     }
-    let addresses = backend::resolve(name).await.map_err(|error| Refusal::Unresolved {
+    let addresses = worker.names.resolve(name).await.map_err(|error| Refusal::Unresolved {
         route: route.clone(),
         name: name.clone(),
         cause: error.to_string(),

@@ -33,4 +33,5 @@ pub mod table;
 mod tunnel;
 mod worker;
 
+pub use backend::Names;
 pub use proxy::{Counters, Door, Proxy, StartError};

@@ -19,7 +19,7 @@ use rustls::crypto::ring;
 use socket2::{Domain, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::backend;
+use crate::backend::{self, Names};
 use crate::certificates::{CertificateError, Certificates};
 use crate::limits::Connections;
 use crate::metrics::{self, Counts};
@@ -90,11 +90,12 @@ struct Handle {
 }
 
 impl Proxy {
-    /// Starts so many workers. Their threads live in the network namespace of the calling one.
+    /// Starts so many workers, which ask `names` for Services that stand for a name. Their threads
+    /// live in the network namespace of the calling one.
     ///
     /// # Errors
     /// The machine has no thread left, or TLS can't be set up.
-    pub fn start(workers: usize) -> Result<Self, StartError> {
+    pub fn start(workers: usize, names: &Names) -> Result<Self, StartError> {
         let table = Arc::new(ArcSwap::from_pointee(Table::default()));
         let certificates = Arc::new(Certificates::new().map_err(StartError::Certificate)?);
         let server_tls = server_tls(certificates.clone()).map_err(StartError::Tls)?;
@@ -102,7 +103,7 @@ impl Proxy {
         let most = Connections::of(workers, files());
         let workers = (0..workers.max(1))
             .map(|n| {
-                let worker = Worker::new(table.clone(), client_tls.clone(), most);
+                let worker = Worker::new(table.clone(), client_tls.clone(), names.clone(), most);
                 Handle::start(n, Arc::new(worker)).map_err(|error| StartError::Worker(n, error))
             })
             .collect::<Result<_, _>>()?;

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
+use crate::backend::Names;
 use crate::connection;
 use crate::limits::{Connections, client_of};
 use crate::metrics::Counts;
@@ -49,6 +50,8 @@ pub(crate) struct Worker {
     pub(crate) counts: Arc<Counts>,
     /// How backends are spoken to by TLS.
     pub(crate) tls: Arc<ClientConfig>,
+    /// Who knows backends outside the cluster.
+    pub(crate) names: Names,
     most: Connections,
     clients: Clients,
 }
@@ -59,10 +62,11 @@ impl Worker {
     pub(crate) fn new(
         table: Arc<ArcSwap<Table>>,
         tls: Arc<ClientConfig>,
+        names: Names,
         most: Connections,
     ) -> Self {
         let (pool, counts) = (Arc::new(Pool::new()), Arc::default());
-        Self { table, pool, counts, tls, most, clients: Clients::default() }
+        Self { table, pool, counts, tls, names, most, clients: Clients::default() }
     }
 }
 
@@ -231,3 +235,6 @@ impl Drop for Seat {
         self.worker.counts.closed();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,3 +117,34 @@ fn an_expired_certificate_is_served_and_told() {
     );
     assert_eq!(certificates.find("a.test").cert[0], first_certificate(&expired));
 }
+
+/// Nobody touches anything: the clock alone makes it worth another look, once at each moment.
+#[test]
+fn a_certificate_is_judged_anew_when_it_begins_and_when_it_ends() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let (cluster, routes) =
+        (cluster(vec![("tls", signed(params, &key))]), routes(&[("a.test", "tls")]));
+    let certificates = Certificates::new().unwrap();
+    let mut keyring = Keyring::default();
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let mut judge = |time: &str| {
+        let due = keyring.is_due(at(time));
+        let told = keyring.follow(&certificates, &routes, &cluster, at(time));
+        (due, told.first().map(|one| one.message.rsplit_once(" shop/tls ").unwrap().1.to_owned()))
+    };
+    let early = || Some("is valid from 2000-01-01T00:00:00Z on".to_owned());
+    let late = || Some("expired at 2001-01-01T00:00:00Z".to_owned());
+    // Never judged before: it is the Secret that is new, not the hour.
+    assert_eq!(judge("1999-12-31T23:59:58Z").1, early());
+    assert_eq!(judge("1999-12-31T23:59:59Z"), (false, early()));
+    assert_eq!(judge("2000-01-01T00:00:01Z"), (true, None));
+    assert_eq!(judge("2000-12-31T23:59:59Z"), (false, None));
+    assert_eq!(judge("2001-01-01T00:00:00Z"), (false, None));
+    assert_eq!(judge("2001-01-01T00:00:01Z"), (true, late()));
+    assert_eq!(judge("2002-01-01T00:00:00Z"), (false, late()));
+    // A clock that was wrong is set right.
+    assert_eq!(judge("2000-06-01T00:00:00Z"), (true, None));
+}

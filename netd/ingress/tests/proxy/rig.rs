@@ -18,7 +18,7 @@ use ingress::objects::{
     Rule, Service, ServicePort, Slice, Tls, TlsSecret,
 };
 use ingress::routes::{Finding, routes};
-use ingress::{Door, Proxy};
+use ingress::{Door, Names, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -132,7 +132,7 @@ impl Rig {
     }
 
     pub(crate) fn with_workers(workers: usize, rules: Rules) -> Self {
-        let mut proxy = Proxy::start(workers).unwrap();
+        let mut proxy = Proxy::start(workers, &Names::of_the_machine()).unwrap();
         let (plain, tls) = (free_address(), free_address());
         let doors = [Door { address: plain, tls: false }, Door { address: tls, tls: true }];
         let failed = proxy.listen(doors);
