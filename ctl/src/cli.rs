@@ -66,6 +66,8 @@ pub(crate) enum Command {
     /// Be what a lab's nodes find outside: a name server and two sites
     #[command(hide = true)]
     LabInternet {
+        /// The lab's folder: it says whose process this is, and is not read
+        dir: PathBuf,
         /// The addresses at which names are answered
         #[arg(long, value_delimiter = ',', required = true)]
         address: Vec<IpAddr>,

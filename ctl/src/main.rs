@@ -93,7 +93,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let stop: CancellationToken = terminal::stop_signal()?;
             lab::up::supervise_folder(&dir, stop).await?;
         }
-        Command::LabInternet { address, forward } => {
+        Command::LabInternet { address, forward, .. } => {
             terminal::log();
             lab::internet::run(&address, forward, terminal::stop_signal()?).await?;
         }

@@ -1,6 +1,7 @@
 //! A lab comes up, tells of itself, survives what its processes suffer, and leaves nothing behind.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,6 +46,37 @@ fn processes_naming(folder: &Path) -> String {
     run("sh", &["-c", &format!("ps -eo pid,args | grep -F {pattern} | grep -v grep || true")]).out
 }
 
+/// The hosts of a lab, known also after they are gone.
+struct Hosts(BTreeSet<u64>);
+
+impl Hosts {
+    fn of(lab: &str) -> Self {
+        let names = std::fs::read_dir("/run/netns").expect("namespaces").flatten();
+        let prefix = format!("{lab}-");
+        let of_lab = names.filter(|name| name.file_name().to_string_lossy().starts_with(&prefix));
+        let found: BTreeSet<u64> = of_lab.filter_map(|name| inode(&name.path())).collect();
+        assert!(!found.is_empty(), "{lab} has no hosts");
+        Self(found)
+    }
+
+    /// What still runs in them.
+    fn processes(&self) -> Vec<String> {
+        let all = std::fs::read_dir("/proc").expect("processes").flatten();
+        let inside = all.filter(|process| {
+            inode(&process.path().join("ns/net")).is_some_and(|at| self.0.contains(&at))
+        });
+        let command = |process: std::fs::DirEntry| {
+            let words = std::fs::read(process.path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&words).replace('\0', " "))
+        };
+        inside.filter_map(command).collect()
+    }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    Some(std::fs::metadata(path).ok()?.ino())
+}
+
 #[test]
 fn a_lab_leaves_nothing_behind() {
     if !can_run_labs() {
@@ -60,9 +92,10 @@ fn a_lab_leaves_nothing_behind() {
     let _ = lab.minictl(&create).ok();
     let _ = lab.minictl(&["rollout", "status", "deployment/web", "--timeout=60s"]).ok();
 
-    let folder = lab.state().to_owned();
+    let (folder, hosts) = (lab.state().to_owned(), Hosts::of("tidy"));
+    assert!(hosts.processes().len() > 3, "{:?}", hosts.processes());
     let _ = lab.minictl(&["lab", "down", "tidy"]).ok();
-    assert_eq!(processes_naming(&folder), "");
+    assert_eq!((processes_naming(&folder), hosts.processes()), (String::new(), vec![]));
     let left: Vec<String> = machine().difference(&before).cloned().collect();
     assert!(left.is_empty(), "left behind: {left:#?}");
     let lost: Vec<String> = before.difference(&machine()).cloned().collect();
@@ -170,13 +203,44 @@ fn a_lab_whose_supervisor_was_killed_is_removed_all_the_same() {
     let _ = lab.minictl(&["wait", "pod/web", "--for=condition=Ready", "--timeout=60s"]).ok();
     let supervisor = std::fs::read_to_string(lab.state().join("labs/crash/lock")).expect("a pid");
     let _ = run("kill", &["-9", supervisor.trim()]).ok();
-    let folder = lab.state().to_owned();
+    let (folder, hosts) = (lab.state().to_owned(), Hosts::of("crash"));
     let _ = lab.minictl(&["lab", "down", "crash"]).ok();
-    assert_eq!(processes_naming(&folder), "");
+    assert_eq!((processes_naming(&folder), hosts.processes()), (String::new(), vec![]));
     let left = machine();
     assert!(!left.iter().any(|line| line.contains("crash")), "{left:#?}");
     assert!(!folder.exists(), "left: {:?}", run("find", &[&folder]).out);
     std::mem::forget(lab);
+}
+
+#[test]
+fn a_lab_whose_start_was_killed_is_removed_all_the_same() {
+    if !can_run_labs() {
+        return;
+    }
+    let _alone = alone();
+    let state = tempfile::tempdir().expect("a folder");
+    let minictl = |args: &[&str]| {
+        let mut command = std::process::Command::new(e2e::minictl());
+        command.args(args).env("MINICTL_STATE_DIR", state.path());
+        command
+    };
+    let network = ["--nodes", "1", "--network", "192.168.68.0/24", "--no-images"];
+    let up = minictl(&[&["lab", "up", "midway"][..], &network].concat())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let mut up = up.expect("minictl");
+    wait_for("the first process of the lab", LIMIT, || {
+        let pid = state.path().join("labs/midway/pids/internet");
+        std::fs::read(&pid).map(drop).map_err(|error| error.to_string())
+    });
+    up.kill().expect("it runs");
+    let _ = up.wait().expect("it was killed");
+    let hosts = Hosts::of("midway");
+    let _ = finish(minictl(&["lab", "down", "midway"]), &[] as &[&str], None).ok();
+    assert_eq!((processes_naming(state.path()), hosts.processes()), (String::new(), vec![]));
+    let left = machine();
+    assert!(!left.iter().any(|line| line.contains("midway")), "{left:#?}");
 }
 
 #[test]

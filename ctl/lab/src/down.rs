@@ -221,7 +221,6 @@ fn remove_cgroups(cgroup: &str) -> Vec<anyhow::Error> {
 /// Processes whose program is one of ours and whose arguments name the cluster's folder.
 fn our_processes(dir: &Path) -> Vec<Pid> {
     let own = Pid::this();
-    let folder = format!("{}/", dir.display());
     std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -230,16 +229,18 @@ fn our_processes(dir: &Path) -> Vec<Pid> {
         .filter(|pid| *pid != own)
         .filter(|pid| {
             std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|command| belongs(&String::from_utf8_lossy(&command), &folder))
+                .is_ok_and(|command| belongs(&String::from_utf8_lossy(&command), dir))
         })
         .collect()
 }
 
-fn belongs(command: &str, folder: &str) -> bool {
+fn belongs(command: &str, dir: &Path) -> bool {
+    let dir = dir.display().to_string();
+    let below = format!("{dir}/");
     let mut words = command.split('\0');
     let program = words.next().and_then(|word| Path::new(word).file_name()?.to_str());
     program.is_some_and(|name| OUR_PROGRAMS.contains(&name))
-        && words.any(|word| word.contains(folder))
+        && words.any(|word| word == dir || word.contains(&below))
 }
 
 /// The bundles of the cluster's containers: `…/NAMESPACE/ID`, each with the address of its shim.
@@ -297,16 +298,42 @@ fn mounts_below(table: &str, dir: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{self, Process};
+    use crate::spec::{Dataplane, IpFamily, LoadBalancer, Wished};
 
     #[test]
     fn only_programs_of_ours_that_name_the_folder_belong_to_it() {
-        let folder = "/state/labs/a/";
+        let folder = Path::new("/state/labs/a");
         let shim =
             "/usr/bin/containerd-shim-runc-v2\0-address\0/state/labs/a/containerd/containerd.sock";
         assert!(belongs(shim, folder));
         assert!(!belongs("vi\0/state/labs/a/lab.json", folder));
         assert!(!belongs("containerd\0--config\0/state/labs/ab/containerd/config.toml", folder));
         assert!(!belongs("", folder));
+    }
+
+    /// Whatever becomes of its supervisor, which is one of them itself.
+    #[test]
+    fn every_process_of_a_lab_is_found_by_its_command() {
+        let spec = LabSpec {
+            name: "lab".to_owned(),
+            nodes: 2,
+            network: Wished::default().network(IpFamily::Dual).unwrap(),
+            ranges: Wished::default().ranges(IpFamily::Dual).unwrap(),
+            dataplane: Dataplane::Nftables,
+            uplink: false,
+            load_balancer: LoadBalancer::Pool,
+        };
+        let [paths, other] = ["lab", "la"].map(|name| Paths::lab(Path::new("/state"), name));
+        let plan = plan::lab(&spec, &paths, Path::new("/bin/minictl"));
+        let supervisor = "/bin/minictl\0supervise\0/state/labs/lab".to_owned();
+        let command = |process: &Process| {
+            format!("{}\0{}", process.program.display(), process.args.join("\0"))
+        };
+        for command in plan.all.iter().map(command).chain([supervisor]) {
+            assert!(belongs(&command, paths.dir()), "{command}");
+            assert!(!belongs(&command, other.dir()), "{command}");
+        }
     }
 
     #[test]

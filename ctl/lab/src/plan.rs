@@ -116,10 +116,12 @@ pub fn own_containerd(paths: &Paths) -> Process {
     }
 }
 
-/// The name server and the sites of the `internet` host.
+/// The name server and the sites of the `internet` host. It has no file in the cluster's folder, and
+/// names it all the same: by that `down` finds processes whose supervisor is gone.
 fn internet(spec: &LabSpec, paths: &Paths, minictl: &Path) -> Process {
     let host = spec.internet();
-    let mut args = vec!["lab-internet".to_owned(), format!("--address={}", host.address_list())];
+    let mut args = vec!["lab-internet".to_owned(), text(paths.dir())];
+    args.push(format!("--address={}", host.address_list()));
     if spec.uplink {
         args.push("--forward".to_owned());
     }
@@ -248,7 +250,7 @@ mod tests {
         let outside = Some("/run/netns/lab-internet".to_owned());
         assert_eq!(namespaces, [outside, None, first.clone(), first, second]);
         let addresses = "--address=192.168.56.254,fd00:192:168:56::254";
-        assert_eq!(plan.all[0].args, ["lab-internet", addresses], "closed");
+        assert_eq!(plan.all[0].args, ["lab-internet", "/state/labs/lab", addresses], "closed");
         assert_eq!(plan.all.iter().filter(|p| p.takes_listener).count(), 1);
         assert!(plan.all[2].args.contains(&"--advertise=192.168.56.70:6443".to_owned()));
         assert!(plan.all[4].args.contains(&"--cgroup-parent=/minictl/lab/node-2".to_owned()));
