@@ -134,6 +134,24 @@ fn a_long_answer_comes_by_tcp() {
 }
 
 #[test]
+fn questions_for_everything_and_for_unheard_of_records_are_answered() {
+    if !dig() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let name = "web.shop.svc.cluster.local";
+    assert_eq!(cluster.short(&format!("{name} ANY")), ["10.96.0.20", "fd00:10:96::14"]);
+    // The alias itself, and not what it leads to.
+    let alias = cluster.short("alias.shop.svc.cluster.local ANY");
+    assert_eq!(alias, ["web.shop.svc.cluster.local."]);
+    for kind in ["TYPE65280", "HTTPS", "CAA", "DNSKEY", "NULL"] {
+        let text = cluster.dig(&format!("{name} {kind}"));
+        assert!(text.contains("status: NOERROR") && text.contains("ANSWER: 0"), "{kind}: {text}");
+        assert!(text.contains("SOA\tns.dns.cluster.local."), "{kind}: {text}");
+    }
+}
+
+#[test]
 fn questions_of_other_forms_are_refused() {
     if !dig() {
         return;

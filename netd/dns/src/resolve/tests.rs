@@ -317,6 +317,71 @@ async fn a_server_that_understands_nothing_is_no_end() {
     assert_eq!(deaf.asked(), 4, "twice with EDNS, twice without");
 }
 
+#[tokio::test]
+async fn a_server_that_can_not_say_is_passed_over() {
+    let unable = odd_server(|question, _| {
+        let mut answer = question.clone();
+        answer.metadata.message_type = MessageType::Response;
+        answer.metadata.response_code = ResponseCode::ServFail;
+        answer.to_vec().unwrap()
+    })
+    .await;
+    let other = Other::start(OUTSIDE).await;
+    let found = {
+        let resolver = resolver(&[unable.addr, other.addr]);
+        ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await
+    };
+    assert_eq!(found.steps[0].source, Source::Upstream(other.addr));
+    assert_eq!((unable.asked(), other.asked()), (1, 1));
+    let resolver = resolver(&[unable.addr]);
+    let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!(found.reply.code, ResponseCode::ServFail, "nobody else is there to ask");
+    assert_eq!(
+        resolver
+            .now(Asked {
+                name: &Name::from_ascii("www.example.com.").unwrap(),
+                kind: RecordType::A,
+                wishes: Wishes::default(),
+                client: CLIENT.parse().unwrap(),
+            })
+            .map(|known| known.reply.code),
+        None,
+        "that is not kept"
+    );
+}
+
+#[tokio::test]
+async fn what_no_datagram_carries_is_fetched_by_tcp() {
+    let cut = odd_server(|question, _| {
+        let mut answer = question.clone();
+        answer.metadata.message_type = MessageType::Response;
+        answer.metadata.truncation = true;
+        answer.to_vec().unwrap()
+    })
+    .await;
+    let listener = tokio::net::TcpListener::bind(cut.addr).await.unwrap();
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut packet = vec![0; stream.read_u16().await.unwrap().into()];
+        stream.read_exact(&mut packet).await.unwrap();
+        let question = Message::from_vec(&packet).unwrap();
+        let mut whole = answer(&question, &[]);
+        whole.metadata.response_code = ResponseCode::NoError;
+        let name = question.queries[0].name.clone();
+        for last in 0..200 {
+            let data = RData::A(A::new(192, 0, 2, last));
+            whole.add_answer(Record::from_rdata(name.clone(), 60, data));
+        }
+        let bytes = whole.to_vec().unwrap();
+        let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&length[..], &bytes].concat()).await.unwrap();
+    });
+    let resolver = resolver(&[cut.addr]);
+    let found = ask(&resolver, "many.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!((found.reply.code, found.reply.answers.len()), (ResponseCode::NoError, 200));
+}
+
 /// A name outside that leads into the cluster: only we can follow it.
 #[tokio::test]
 async fn a_chain_may_leave_the_cluster_and_come_back() {
