@@ -6,50 +6,27 @@
 //! own by one port.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
 
 use netmodel::address::Family;
 use netmodel::handover::render::{self, Container, Memory, Special, TABLE};
 use netmodel::handover::{Elements, Key, Layout, NodeId, Op, State, Value};
 
-use super::netlink::{
-    ACK, APPEND, CREATE, Connection, DUMP, Message, Writer, attribute, attributes, text, u32_at,
-};
-use super::nft::element::{
-    comment, comment_bytes, frontend_bytes, octets, read_address, read_frontend,
-};
+use super::netlink::{Connection, Message, Writer, attribute, text, u32_at};
+use super::nft::element::{frontend_bytes, octets, read_address, read_frontend};
+use super::nft::message::{Batch, CHUNK, Place, body, named};
 use super::nft::rule::{Remembered, flow_memory, quoted_flow};
 use super::nft::{FNV_START, fnv1a, run_nft};
 use super::{OpError, failed};
 
-const SUBSYSTEM: u16 = 10 << 8;
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-const DELETE_TABLE: u16 = SUBSYSTEM | 2;
-const NEW_CHAIN: u16 = SUBSYSTEM | 3;
-const GET_CHAIN: u16 = SUBSYSTEM | 4;
-const NEW_RULE: u16 = SUBSYSTEM | 6;
-const GET_RULE: u16 = SUBSYSTEM | 7;
-const DELETE_RULE: u16 = SUBSYSTEM | 8;
-const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
-const GET_ELEMENT: u16 = SUBSYSTEM | 13;
-const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
-
-const FAMILY_NETDEV: u8 = 5;
+const NETDEV: Place = Place { family: 5, table: TABLE, words: "netdev minictl" };
 const VERDICT_GOTO: i32 = -4;
-/// Elements in one message: its length must fit 16 bits.
-const CHUNK: usize = 300;
-/// The chain whose comment says what the rules should look like.
-const SEAL: &str = "seal";
-
 /// What the table holds, if it is there and its rules are those of the layout.
 pub(crate) fn observe(
     netlink: &mut Connection,
     layout: &Layout,
 ) -> Result<Option<Elements>, OpError> {
-    let seal = chains(netlink)?.find(|m| named(m, 3) == Some(SEAL));
-    let seal = seal.and_then(|m| comment(attribute(body(&m), 12)?));
+    let seal = NETDEV.seal(netlink)?;
     if seal.is_none() || seal != Some(sum(netlink, layout)?) {
         return Ok(None);
     }
@@ -61,18 +38,9 @@ fn elements(netlink: &mut Connection) -> Result<Elements, OpError> {
     let mut elements = BTreeMap::new();
     for container in Container::ALL {
         for family in Family::ALL {
-            let request = |w: &mut Writer| {
-                header(w, FAMILY_NETDEV, 0);
-                w.string(1, TABLE);
-                w.string(2, &container.name(family));
-            };
-            netlink
-                .request_each(GET_ELEMENT, DUMP, request, |message| {
-                    let list = attribute(body(&message), 3).unwrap_or_default();
-                    let read = |(_, element)| read_element(container, family, element);
-                    elements.extend(attributes(list).filter_map(read));
-                })
-                .map_err(failed(format!("list the elements of {}", container.name(family))))?;
+            NETDEV.elements(netlink, &container.name(family), |element| {
+                elements.extend(read_element(container, family, element));
+            })?;
         }
     }
     Ok(Elements(elements))
@@ -80,7 +48,7 @@ fn elements(netlink: &mut Connection) -> Result<Elements, OpError> {
 
 /// Is there such a table?
 pub(crate) fn exists(netlink: &mut Connection) -> Result<bool, OpError> {
-    Ok(chains(netlink)?.next().is_some())
+    NETDEV.exists(netlink)
 }
 
 /// Gives the table, which is there, other rules and elements. Until then it serves as before, and
@@ -92,7 +60,8 @@ pub(crate) fn exists(netlink: &mut Connection) -> Result<bool, OpError> {
 pub(crate) fn refill(netlink: &mut Connection, state: &State) -> Result<(), OpError> {
     let layout = &state.layout;
     let wanted = render::chain_names(layout);
-    let leftover: BTreeSet<String> = chains(netlink)?
+    let leftover: BTreeSet<String> = NETDEV
+        .chains(netlink)?
         .filter(|chain| {
             let name = named(chain, 3).unwrap_or_default();
             let is_elsewhere = name == render::ARRIVING && device(chain) != Some(&layout.link);
@@ -100,8 +69,8 @@ pub(crate) fn refill(netlink: &mut Connection, state: &State) -> Result<(), OpEr
         })
         .filter_map(|chain| Some(named(&chain, 3)?.to_owned()))
         .collect();
-    let mut batch = Batch::new(netlink);
-    batch.special_chains();
+    let mut batch = Batch::new(netlink, NETDEV);
+    write_special_chains(&mut batch);
     batch.commit().map_err(failed(format!("write rules of table netdev {TABLE}")))?;
     run_nft(&render::refill(layout, &leftover))?;
     let ops = netmodel::handover::diff(&elements(netlink)?, &state.elements);
@@ -112,23 +81,17 @@ pub(crate) fn refill(netlink: &mut Connection, state: &State) -> Result<(), OpEr
 /// Writes the whole table. What was remembered is forgotten.
 pub(crate) fn load(netlink: &mut Connection, state: &State) -> Result<(), OpError> {
     run_nft(&render::replace(&state.layout))?;
-    let mut batch = Batch::new(netlink);
-    batch.special_chains();
+    let mut batch = Batch::new(netlink, NETDEV);
+    write_special_chains(&mut batch);
     let elements: Vec<(&Key, &Value)> = state.elements.0.iter().collect();
-    batch.elements(NEW_ELEMENT, &elements);
+    write_elements(&mut batch, true, &elements);
     batch.commit().map_err(failed(format!("fill table netdev {TABLE}")))?;
     write_seal(netlink, &state.layout)
 }
 
 fn write_seal(netlink: &mut Connection, layout: &Layout) -> Result<(), OpError> {
     let seal = sum(netlink, layout)?;
-    let mut batch = Batch::new(netlink);
-    batch.message(NEW_CHAIN, CREATE, |w| {
-        w.string(1, TABLE);
-        w.string(3, SEAL);
-        w.attr(12, &comment_bytes(&seal));
-    });
-    batch.commit().map_err(failed(format!("seal table netdev {TABLE}")))
+    NETDEV.write_seal(netlink, &seal)
 }
 
 /// Makes all changes in one transaction.
@@ -141,132 +104,64 @@ pub(crate) fn execute(netlink: &mut Connection, ops: &[Op]) -> Result<(), OpErro
         .iter()
         .filter_map(|op| if let Op::Add(k, v) = op { Some((k, v)) } else { None })
         .collect();
-    let mut batch = Batch::new(netlink);
-    batch.elements(DELETE_ELEMENT, &gone);
-    batch.elements(NEW_ELEMENT, &new);
+    let mut batch = Batch::new(netlink, NETDEV);
+    write_elements(&mut batch, false, &gone);
+    write_elements(&mut batch, true, &new);
     batch.commit().map_err(failed(format!("make {} changes in table netdev {TABLE}", ops.len())))
 }
 
 /// Deletes the table. That there is none is no error.
 pub(crate) fn delete(netlink: &mut Connection) -> Result<(), OpError> {
-    if !exists(netlink)? {
-        return Ok(());
-    }
-    let mut batch = Batch::new(netlink);
-    batch.message(DELETE_TABLE, 0, |w| w.string(1, TABLE));
-    batch.commit().map_err(failed(format!("delete table netdev {TABLE}")))
-}
-
-fn chains(netlink: &mut Connection) -> Result<impl Iterator<Item = Message> + use<>, OpError> {
-    let all = netlink
-        .request(GET_CHAIN, DUMP, |w| header(w, FAMILY_NETDEV, 0))
-        .map_err(failed("list chains"))?;
-    Ok(all.into_iter().filter(|m| named(m, 1) == Some(TABLE)))
+    NETDEV.delete(netlink)
 }
 
 /// What identifies the rules: those that were meant, and those that the kernel has.
 fn sum(netlink: &mut Connection, layout: &Layout) -> Result<String, OpError> {
     let meant = fnv1a(render::body(layout).as_bytes(), FNV_START);
-    let rules = netlink
-        .request(GET_RULE, DUMP, |w| {
-            header(w, FAMILY_NETDEV, 0);
-            w.string(1, TABLE);
-        })
-        .map_err(failed(format!("list the rules of table netdev {TABLE}")))?;
     let mut found = FNV_START;
-    for rule in &rules {
-        found = fnv1a(named(rule, 2).unwrap_or_default().as_bytes(), found);
-        found = fnv1a(attribute(body(rule), 4).unwrap_or_default(), found);
+    for rule in NETDEV.rules(netlink)? {
+        found = fnv1a(named(&rule, 2).unwrap_or_default().as_bytes(), found);
+        found = fnv1a(attribute(body(&rule), 4).unwrap_or_default(), found);
     }
     Ok(format!("{meant:016x} {found:016x}"))
 }
 
-/// Messages that the kernel carries out together or not at all.
-struct Batch<'a> {
-    netlink: &'a mut Connection,
-    writer: Writer,
-    first: u32,
-    acknowledgements: usize,
+/// The chains that nft has no words for, with just their rules.
+fn write_special_chains(batch: &mut Batch<'_>) {
+    for family in Family::ALL {
+        for special in Special::ALL {
+            write_special_chain(batch, special, family);
+        }
+    }
 }
 
-impl<'a> Batch<'a> {
-    fn new(netlink: &'a mut Connection) -> Self {
-        let first = netlink.next_sequence();
-        let mut writer = Writer::default();
-        writer.message(BATCH_BEGIN, 0, first, |w| header(w, 0, SUBSYSTEM >> 8));
-        Self { netlink, writer, first, acknowledgements: 0 }
-    }
-
-    fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
-        let sequence = self.netlink.next_sequence();
-        self.writer.message(kind, ACK | flags, sequence, |w| {
-            header(w, FAMILY_NETDEV, 0);
-            body(w);
-        });
-        self.acknowledgements += 1;
-    }
-
-    /// The chains that nft has no words for, with just their rules.
-    fn special_chains(&mut self) {
-        for family in Family::ALL {
-            for special in Special::ALL {
-                self.special_chain(special, family);
-            }
+fn write_special_chain(batch: &mut Batch<'_>, special: Special, family: Family) {
+    let (chain, flows) = (special.chain(family), Container::Flows.name(family));
+    batch.chain(&chain);
+    batch.flush(&chain);
+    batch.rule(&chain, |w| match special {
+        Special::Remember(memory) => {
+            let (seconds, refresh) = (memory.seconds(), memory != Memory::Learn);
+            flow_memory(w, family, &flows, Remembered::For { seconds, refresh });
         }
-    }
+        Special::Forget => flow_memory(w, family, &flows, Remembered::Nothing),
+        Special::RecallError => quoted_flow(w, family, &flows),
+    });
+}
 
-    fn special_chain(&mut self, special: Special, family: Family) {
-        let (chain, flows) = (special.chain(family), Container::Flows.name(family));
-        self.message(NEW_CHAIN, CREATE, |w| {
-            w.string(1, TABLE);
-            w.string(3, &chain);
-        });
-        self.message(DELETE_RULE, 0, |w| {
-            w.string(1, TABLE);
-            w.string(2, &chain);
-        });
-        self.message(NEW_RULE, CREATE | APPEND, |w| {
-            w.string(1, TABLE);
-            w.string(2, &chain);
-            w.nest(4, |w| match special {
-                Special::Remember(memory) => {
-                    let (seconds, refresh) = (memory.seconds(), memory != Memory::Learn);
-                    flow_memory(w, family, &flows, Remembered::For { seconds, refresh });
+fn write_elements(batch: &mut Batch<'_>, is_new: bool, list: &[(&Key, &Value)]) {
+    let mut runs: BTreeMap<(Container, Family), Vec<(&Key, &Value)>> = BTreeMap::new();
+    for (key, value) in list {
+        runs.entry((container(key), key.family())).or_default().push((key, value));
+    }
+    for ((container, family), run) in runs {
+        for chunk in run.chunks(CHUNK) {
+            batch.elements(is_new, &container.name(family), |w| {
+                for (key, value) in chunk {
+                    write_element(w, key, is_new.then_some(*value));
                 }
-                Special::Forget => flow_memory(w, family, &flows, Remembered::Nothing),
-                Special::RecallError => quoted_flow(w, family, &flows),
             });
-        });
-    }
-
-    fn elements(&mut self, kind: u16, list: &[(&Key, &Value)]) {
-        let mut runs: BTreeMap<(Container, Family), Vec<(&Key, &Value)>> = BTreeMap::new();
-        for (key, value) in list {
-            runs.entry((container(key), key.family())).or_default().push((key, value));
         }
-        let is_new = kind == NEW_ELEMENT;
-        for ((container, family), run) in runs {
-            for chunk in run.chunks(CHUNK) {
-                self.message(kind, if is_new { CREATE } else { 0 }, |w| {
-                    w.string(1, TABLE);
-                    w.string(2, &container.name(family));
-                    w.nest(3, |w| {
-                        for (key, value) in chunk {
-                            write_element(w, key, is_new.then_some(*value));
-                        }
-                    });
-                });
-            }
-        }
-    }
-
-    fn commit(mut self) -> io::Result<()> {
-        if self.acknowledgements == 0 {
-            return Ok(());
-        }
-        let last = self.netlink.next_sequence();
-        self.writer.message(BATCH_END, 0, last, |w| header(w, 0, SUBSYSTEM >> 8));
-        self.netlink.send_all(&self.writer, self.first..=last, self.acknowledgements)
     }
 }
 
@@ -348,20 +243,7 @@ fn read_element(container: Container, family: Family, element: &[u8]) -> Option<
     })
 }
 
-fn header(writer: &mut Writer, family: u8, resource: u16) {
-    let resource = resource.to_be_bytes();
-    writer.raw(&[family, 0, resource[0], resource[1]]);
-}
-
-fn body(message: &Message) -> &[u8] {
-    message.body.get(4..).unwrap_or_default()
-}
-
 /// The link that a base chain takes its packets from.
 fn device(chain: &Message) -> Option<&str> {
     attribute(attribute(body(chain), 4)?, 3).map(text)
-}
-
-fn named(message: &Message, kind: u16) -> Option<&str> {
-    attribute(body(message), kind).map(text)
 }

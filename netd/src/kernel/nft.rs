@@ -6,6 +6,7 @@
 //! has edited, without writing anything.
 
 pub(super) mod element;
+pub(super) mod message;
 pub(super) mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,32 +18,13 @@ use netmodel::nft::render::{self, TABLE};
 use netmodel::nft::rules::chain_rules;
 use netmodel::nft::{ChainName, Client, Container, Elements, Item, Key, Op, State, Value};
 
-use self::element::{comment, comment_bytes, read_client, read_element, write_element};
+use self::element::{read_client, read_element, write_element};
+use self::message::{Batch, CHUNK, Place, all_chains, body, named};
 use self::rule::write_rule;
-use super::netlink::{
-    ACK, APPEND, CREATE, Connection, DUMP, Message, Protocol, Writer, attribute, attributes, text,
-};
+use super::netlink::{Connection, Message, Protocol, attribute};
 use super::{OpError, failed};
 
-const SUBSYSTEM: u16 = 10 << 8;
-const BATCH_BEGIN: u16 = 0x10;
-const BATCH_END: u16 = 0x11;
-const DELETE_TABLE: u16 = SUBSYSTEM | 2;
-const NEW_CHAIN: u16 = SUBSYSTEM | 3;
-const GET_CHAIN: u16 = SUBSYSTEM | 4;
-const NEW_RULE: u16 = SUBSYSTEM | 6;
-const GET_RULE: u16 = SUBSYSTEM | 7;
-const DELETE_RULE: u16 = SUBSYSTEM | 8;
-const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
-const GET_ELEMENT: u16 = SUBSYSTEM | 13;
-const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
-
-const FAMILY_INET: u8 = 1;
-/// Elements in one message: its length must fit 16 bits.
-const CHUNK: usize = 300;
-
-/// The chain whose comment says what the rules should look like.
-const SEAL: &str = "seal";
+const INET: Place = Place { family: 1, table: TABLE, words: TABLE };
 
 /// A connection to our table.
 #[derive(Debug)]
@@ -79,7 +61,7 @@ impl Table {
 
     /// The table as it is, if it is there and its rules are what `desired` asks for.
     pub(crate) fn observe(&mut self, desired: &State) -> Result<Option<State>, OpError> {
-        let seal = self.chain_comment(SEAL)?;
+        let seal = INET.seal(&mut self.netlink)?;
         if seal.is_none() || seal != Some(self.seal(desired)?) {
             return Ok(None);
         }
@@ -108,7 +90,7 @@ impl Table {
 
     /// Is there a table of our name at all?
     pub(crate) fn exists(&mut self) -> Result<bool, OpError> {
-        Ok(self.dump_chains()?.next().is_some())
+        INET.exists(&mut self.netlink)
     }
 
     /// Gives the table, which is there, other rules and elements. It serves as before until the
@@ -124,7 +106,8 @@ impl Table {
             desired.pickers.iter().map(ToString::to_string).collect();
         wanted.extend(desired.ruleset.base_chains.iter().map(|chain| chain.name.to_owned()));
         // The seal is not among them: a chain's comment can't be changed, only written anew.
-        let found = self.dump_chains()?.filter_map(|m| Some(named(&m, 3)?.to_owned()));
+        let chains = INET.chains(&mut self.netlink)?;
+        let found = chains.filter_map(|m| Some(named(&m, 3)?.to_owned()));
         let leftover = found.filter(|chain| !wanted.contains(chain)).collect();
         run_nft(&render::refill(desired, &leftover))?;
         self.write_seal(desired)
@@ -146,17 +129,15 @@ impl Table {
 
     /// Makes all changes of a plan but [`Op::Replace`], in one transaction.
     pub(crate) fn execute(&mut self, ops: &[Op]) -> Result<(), OpError> {
-        let mut batch = Batch::new(&mut self.netlink);
+        let mut batch = Batch::new(&mut self.netlink, INET);
         let chains: Vec<ChainName> = ops
             .iter()
             .filter_map(|op| if let Op::AddChain(chain) = op { Some(*chain) } else { None })
             .collect();
         // All chains before any rule: one may go to another.
-        chains.iter().for_each(|chain| batch.chain(*chain));
-        chains.iter().for_each(|chain| batch.rules(*chain));
-        for run in runs(ops) {
-            batch.elements(&run);
-        }
+        chains.iter().for_each(|chain| batch.chain(&chain.to_string()));
+        chains.iter().for_each(|chain| write_rules(&mut batch, *chain));
+        runs(ops).iter().for_each(|run| write_elements(&mut batch, run));
         batch.commit().map_err(failed(format!("make {} changes in table {TABLE}", ops.len())))?;
         if !chains.is_empty() {
             let found = self.chains()?;
@@ -170,7 +151,9 @@ impl Table {
         let mut out = Vec::new();
         for family in Family::ALL {
             let name = Container::Affinity.name(family);
-            self.dump_elements(&name, |element| out.extend(read_client(family, element)))?;
+            INET.elements(&mut self.netlink, &name, |element| {
+                out.extend(read_client(family, element));
+            })?;
         }
         Ok(out)
     }
@@ -188,10 +171,7 @@ impl Table {
     /// Tables in which another proxy translates Services: kube-proxy's own, and the tables of
     /// iptables that have its chains.
     pub(crate) fn other_proxies(&mut self) -> Result<Vec<String>, OpError> {
-        let all = self
-            .netlink
-            .request(GET_CHAIN, DUMP, |w| header(w, 0, 0))
-            .map_err(failed("list chains"))?;
+        let all = all_chains(&mut self.netlink)?;
         let proxy = |message: &Message| {
             let (table, chain) = (named(message, 1)?, named(message, 3)?);
             let family = match message.body.first()? {
@@ -210,10 +190,7 @@ impl Table {
 
     /// Every table that has chains, ours and others', as nft names it: `inet filter`.
     pub(crate) fn tables(&mut self) -> Result<Vec<String>, OpError> {
-        let chains = self
-            .netlink
-            .request(GET_CHAIN, DUMP, |w| header(w, 0, 0))
-            .map_err(failed("list chains"))?;
+        let chains = all_chains(&mut self.netlink)?;
         let table = |message: &Message| {
             let family = match message.body.first()? {
                 1 => "inet",
@@ -233,35 +210,17 @@ impl Table {
 
     /// Deletes the table.
     pub(crate) fn delete(&mut self) -> Result<(), OpError> {
-        if !self.exists()? {
-            return Ok(());
-        }
-        let mut batch = Batch::new(&mut self.netlink);
-        batch.message(DELETE_TABLE, 0, |w| w.string(1, TABLE));
-        batch.commit().map_err(failed(format!("delete table {TABLE}")))
-    }
-
-    fn dump_chains(&mut self) -> Result<impl Iterator<Item = Message> + use<>, OpError> {
-        let all = self
-            .netlink
-            .request(GET_CHAIN, DUMP, |w| header(w, FAMILY_INET, 0))
-            .map_err(failed("list chains"))?;
-        Ok(all.into_iter().filter(|m| named(m, 1) == Some(TABLE)))
-    }
-
-    fn chain_comment(&mut self, name: &str) -> Result<Option<String>, OpError> {
-        let chain = self.dump_chains()?.find(|m| named(m, 3) == Some(name));
-        Ok(chain.and_then(|m| comment(attribute(body(&m), 12)?)))
+        INET.delete(&mut self.netlink)
     }
 
     /// The chains that others go to, with their rules.
     fn chains(&mut self) -> Result<BTreeMap<ChainName, Rules>, OpError> {
         let none = Rules { count: 0, sum: FNV_START };
-        let mut out: BTreeMap<ChainName, Rules> = self
-            .dump_chains()?
+        let mut out: BTreeMap<ChainName, Rules> = INET
+            .chains(&mut self.netlink)?
             .filter_map(|m| Some((ChainName::parse(named(&m, 3)?)?, none)))
             .collect();
-        for rule in self.dump_rules()? {
+        for rule in INET.rules(&mut self.netlink)? {
             let chain = named(&rule, 2).and_then(ChainName::parse);
             if let Some(rules) = chain.and_then(|chain| out.get_mut(&chain)) {
                 rules.count += 1;
@@ -271,21 +230,11 @@ impl Table {
         Ok(out)
     }
 
-    fn dump_rules(&mut self) -> Result<Vec<Message>, OpError> {
-        self.netlink
-            .request(GET_RULE, DUMP, |w| {
-                header(w, FAMILY_INET, 0);
-                w.string(1, TABLE);
-            })
-            .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })
-            .map_err(failed(format!("list the rules of table {TABLE}")))
-    }
-
     /// What identifies the rules: those that were meant, and those that the kernel has.
     fn seal(&mut self, desired: &State) -> Result<String, OpError> {
         let meant = fnv1a(render::fingerprint(&desired.ruleset).as_bytes(), FNV_START);
         let mut found = FNV_START;
-        for rule in self.dump_rules()? {
+        for rule in INET.rules(&mut self.netlink)? {
             let chain = named(&rule, 2).unwrap_or_default();
             if ChainName::parse(chain).is_none() {
                 found = fnv1a(chain.as_bytes(), found);
@@ -297,28 +246,7 @@ impl Table {
 
     fn write_seal(&mut self, desired: &State) -> Result<(), OpError> {
         let seal = self.seal(desired)?;
-        let mut batch = Batch::new(&mut self.netlink);
-        batch.message(NEW_CHAIN, CREATE, |w| {
-            w.string(1, TABLE);
-            w.string(3, SEAL);
-            w.attr(12, &comment_bytes(&seal));
-        });
-        batch.commit().map_err(failed(format!("seal table {TABLE}")))
-    }
-
-    fn dump_elements(&mut self, name: &str, mut each: impl FnMut(&[u8])) -> Result<(), OpError> {
-        let body = |w: &mut Writer| {
-            header(w, FAMILY_INET, 0);
-            w.string(1, TABLE);
-            w.string(2, name);
-        };
-        self.netlink
-            .request_each(GET_ELEMENT, DUMP, body, |message| {
-                let list = attribute(self::body(&message), 3).unwrap_or_default();
-                attributes(list).for_each(|(_, element)| each(element));
-            })
-            .or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-            .map_err(failed(format!("list the elements of {name}")))
+        INET.write_seal(&mut self.netlink, &seal)
     }
 
     fn read_elements(
@@ -327,89 +255,35 @@ impl Table {
         family: Family,
         out: &mut Vec<(Key, Value)>,
     ) -> Result<(), OpError> {
-        self.dump_elements(&container.name(family), |element| {
+        INET.elements(&mut self.netlink, &container.name(family), |element| {
             out.extend(read_element(container, family, element));
         })
     }
 }
 
-/// Messages that the kernel carries out together or not at all.
-struct Batch<'a> {
-    netlink: &'a mut Connection,
-    writer: Writer,
-    first: u32,
-    acknowledgements: usize,
+/// The rules of a chain; whatever was in it goes.
+fn write_rules(batch: &mut Batch<'_>, chain: ChainName) {
+    let name = chain.to_string();
+    batch.flush(&name);
+    for rule in chain_rules(chain) {
+        batch.rule(&name, |w| write_rule(w, &rule));
+    }
 }
 
-impl<'a> Batch<'a> {
-    fn new(netlink: &'a mut Connection) -> Self {
-        let first = netlink.next_sequence();
-        let mut writer = Writer::default();
-        writer.message(BATCH_BEGIN, 0, first, |w| header(w, 0, SUBSYSTEM >> 8));
-        Self { netlink, writer, first, acknowledgements: 0 }
-    }
-
-    fn message(&mut self, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
-        let sequence = self.netlink.next_sequence();
-        self.writer.message(kind, ACK | flags, sequence, |w| {
-            header(w, FAMILY_INET, 0);
-            body(w);
+fn write_elements(batch: &mut Batch<'_>, run: &Run<'_>) {
+    let name = run.container.name(run.family);
+    for chunk in run.elements.chunks(CHUNK) {
+        batch.elements(run.is_new, &name, |w| {
+            for (key, value) in chunk {
+                write_element(w, key, run.is_new.then_some(*value));
+            }
         });
-        self.acknowledgements += 1;
-    }
-
-    fn chain(&mut self, chain: ChainName) {
-        self.message(NEW_CHAIN, CREATE, |w| {
-            w.string(1, TABLE);
-            w.string(3, &chain.to_string());
-        });
-    }
-
-    /// The rules of a chain; whatever was in it goes.
-    fn rules(&mut self, chain: ChainName) {
-        let name = chain.to_string();
-        self.message(DELETE_RULE, 0, |w| {
-            w.string(1, TABLE);
-            w.string(2, &name);
-        });
-        for rule in chain_rules(chain) {
-            self.message(NEW_RULE, CREATE | APPEND, |w| {
-                w.string(1, TABLE);
-                w.string(2, &name);
-                w.nest(4, |w| write_rule(w, &rule));
-            });
-        }
-    }
-
-    fn elements(&mut self, run: &Run<'_>) {
-        let create = if run.kind == NEW_ELEMENT { CREATE } else { 0 };
-        let name = run.container.name(run.family);
-        for chunk in run.elements.chunks(CHUNK) {
-            self.message(run.kind, create, |w| {
-                w.string(1, TABLE);
-                w.string(2, &name);
-                w.nest(3, |w| {
-                    for (key, value) in chunk {
-                        write_element(w, key, (run.kind == NEW_ELEMENT).then_some(*value));
-                    }
-                });
-            });
-        }
-    }
-
-    fn commit(mut self) -> io::Result<()> {
-        if self.acknowledgements == 0 {
-            return Ok(());
-        }
-        let last = self.netlink.next_sequence();
-        self.writer.message(BATCH_END, 0, last, |w| header(w, 0, SUBSYSTEM >> 8));
-        self.netlink.send_all(&self.writer, self.first..=last, self.acknowledgements)
     }
 }
 
 /// Consecutive elements of one container that are all added or all deleted.
 struct Run<'a> {
-    kind: u16,
+    is_new: bool,
     container: Container,
     family: Family,
     elements: Vec<(&'a Key, &'a Value)>,
@@ -418,33 +292,20 @@ struct Run<'a> {
 fn runs(ops: &[Op]) -> Vec<Run<'_>> {
     let mut out: Vec<Run<'_>> = Vec::new();
     for op in ops {
-        let (kind, key, value) = match op {
-            Op::Delete(key, value) => (DELETE_ELEMENT, key, value),
-            Op::Add(key, value) => (NEW_ELEMENT, key, value),
+        let (is_new, key, value) = match op {
+            Op::Delete(key, value) => (false, key, value),
+            Op::Add(key, value) => (true, key, value),
             Op::Replace | Op::AddChain(_) => continue,
         };
         let (container, family) = (key.container, key.item.family());
         match out.last_mut() {
-            Some(run) if (run.kind, run.container, run.family) == (kind, container, family) => {
+            Some(run) if (run.is_new, run.container, run.family) == (is_new, container, family) => {
                 run.elements.push((key, value));
             }
-            _ => out.push(Run { kind, container, family, elements: vec![(key, value)] }),
+            _ => out.push(Run { is_new, container, family, elements: vec![(key, value)] }),
         }
     }
     out
-}
-
-fn header(writer: &mut Writer, family: u8, resource: u16) {
-    let resource = resource.to_be_bytes();
-    writer.raw(&[family, 0, resource[0], resource[1]]);
-}
-
-fn body(message: &Message) -> &[u8] {
-    message.body.get(4..).unwrap_or_default()
-}
-
-fn named(message: &Message, kind: u16) -> Option<&str> {
-    attribute(body(message), kind).map(text)
 }
 
 /// Is a notification about our table?
