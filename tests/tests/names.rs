@@ -296,12 +296,146 @@ fn every_kind_of_record_is_answered_to_pods_and_nodes() {
         assert_eq!(tracked.code, 0, "{tracked}");
         assert!(!tracked.out.contains("10.96.0.10"), "{tracked}");
     }
-    // A client outside may not use the cluster as an amplifier.
+}
+
+/// A client outside may not use the cluster to flood others: it gets a few bytes that say so, or
+/// nothing; in either case its question did arrive.
+#[test]
+fn a_client_outside_is_refused_in_few_bytes() {
+    if !can_run_labs() {
+        return;
+    }
+    let room = LAB.room("minictl", "outside");
     let node = text(&room.object("node", "node-1")["status"]["addresses"][0]["address"]);
     let _ = room.on("client", &["ip", "route", "replace", "10.96.0.10", "via", &node]).ok();
-    let outside = room.on("client", &["dig", SERVER, kubernetes, "+time=1", "+tries=1"]);
-    assert!(
-        outside.code != 0 || outside.out.contains("status: REFUSED"),
-        "outside the cluster: {outside}"
+    let refused = || {
+        let page = room.on("node-1", &["curl", "-sS", "http://127.0.0.1:10249/metrics"]).ok();
+        let line = "minictl_dns_responses_total{rcode=\"REFUSED\"} ";
+        let count = page.lines().find_map(|found| found.strip_prefix(line)?.parse::<u64>().ok());
+        count.unwrap_or_else(|| panic!("no {line} in\n{page}"))
+    };
+    // Any of the cluster's own is answered on the same way.
+    visitor(&room);
+    resolves(&room, &["kubernetes.default.svc.cluster.local"], &["10.96.0.1"]);
+    let before = refused();
+    let question = ["dig", SERVER, "kubernetes.default.svc.cluster.local", "+time=2", "+tries=1"];
+    let outside = room.on("client", &question).ok();
+    assert!(outside.contains("status: REFUSED"), "{outside}");
+    assert!(outside.contains("QUERY: 0, ANSWER: 0, AUTHORITY: 0, ADDITIONAL: 0"), "{outside}");
+    assert_eq!(refused(), before + 1, "the question arrived, and was counted");
+}
+
+/// Where a pod looks for names, and what it finds there.
+const POLICIES: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: host, labels: {app: policies}}
+spec:
+  hostNetwork: true
+  dnsPolicy: ClusterFirstWithHostNet
+  containers: [{name: c, image: dalgudcks/http-go, imagePullPolicy: IfNotPresent}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: node, labels: {app: policies}}
+spec:
+  dnsPolicy: Default
+  containers: [{name: c, image: dalgudcks/http-go, imagePullPolicy: IfNotPresent}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: own, labels: {app: policies}}
+spec:
+  dnsPolicy: None
+  dnsConfig:
+    nameservers: [10.96.0.10]
+    searches: [NAMESPACE.svc.cluster.local, corp.example]
+    options: [{name: ndots, value: '2'}]
+  containers: [{name: c, image: dalgudcks/http-go, imagePullPolicy: IfNotPresent}]
+";
+
+#[test]
+fn each_dns_policy_leads_to_its_own_servers() {
+    if !can_run_labs() {
+        return;
+    }
+    let room = LAB.room("minictl", "policies");
+    visitor(&room);
+    room.applies(ALIAS);
+    room.applies(&POLICIES.replace("NAMESPACE", room.namespace()));
+    let _ = room.ready_pods("app=policies", 3);
+    let file = |pod: &str| room.types(&format!("exec {pod} -- cat /etc/resolv.conf")).ok();
+    let of_cluster = file("visitor");
+    let search = format!("search {}.svc.cluster.local svc.cluster.local", room.namespace());
+    assert!(of_cluster.starts_with(&search), "{of_cluster}");
+    for line in ["nameserver 10.96.0.10", "nameserver fd00:10:96::a", "options ndots:5"] {
+        assert!(of_cluster.lines().any(|found| found == line), "{line} in\n{of_cluster}");
+    }
+    assert_eq!(file("host"), of_cluster, "the node's network, and the cluster's names");
+    assert!(!file("node").contains("10.96.0.10"), "{}", file("node"));
+    let own = format!(
+        "search {}.svc.cluster.local corp.example\nnameserver 10.96.0.10\noptions ndots:2\n",
+        room.namespace()
     );
+    assert_eq!(file("own"), own);
+
+    let site = "This is myservice.test.com at";
+    let fetch = |pod: &str| room.types(&format!("exec {pod} -- curl -sS -m 8 external-service"));
+    for pod in ["visitor", "host", "own"] {
+        wait_for(&format!("{pod} to find the alias"), SOON, || {
+            let answer = fetch(pod);
+            if answer.out.contains(site) { Ok(()) } else { Err(answer.to_string()) }
+        });
+    }
+    let lost = fetch("node");
+    // That server says no, or can't be reached from a lab.
+    assert!(lost.code != 0 && lost.err.contains("esolv"), "no Service by name: {lost}");
+
+    // The same, told.
+    let trace = |pod: &str| room.types(&format!("dns trace external-service --from {pod}")).out;
+    let header = format!("search {}.svc.cluster.local corp.example, ndots:2", room.namespace());
+    assert!(trace("own").contains(&header), "{}", trace("own"));
+    assert!(trace("own").contains("203.0.113.10"), "{}", trace("own"));
+    assert!(trace("host").contains("203.0.113.10"), "{}", trace("host"));
+    assert!(trace("node").contains("does not ask the cluster's DNS"), "{}", trace("node"));
+}
+
+/// The log tells a pod's questions and nobody else's; of several nodes in one order.
+#[test]
+fn the_log_tells_what_each_pod_asked() {
+    if !can_run_labs() {
+        return;
+    }
+    let room = LAB.room("minictl", "log");
+    visitor(&room);
+    let name = |n: u32| format!("name-{n}.{}.svc.cluster.local", room.namespace());
+    for n in 0..3 {
+        let _ = dig(&room, &[&name(n)]).ok();
+        // The nodes themselves ask, too: they are no pods.
+        let at_node = ["dig", SERVER, &name(n), "+time=2", "+tries=2"];
+        let _ = room.on(["node-1", "node-2"][n as usize % 2], &at_node).ok();
+    }
+    let entries = |flags: &[&str]| -> Vec<serde_json::Value> {
+        let log = room.minictl(&[&["dns", "log", "-o", "json"][..], flags].concat()).ok();
+        log.lines()
+            .map(|line| serde_json::from_str(line).expect("an object on each line"))
+            .collect()
+    };
+    let pod = format!("{}/visitor", room.namespace());
+    let of_pod = entries(&["--pod", &pod]);
+    let asked: Vec<String> = of_pod.iter().map(|entry| text(&entry["name"])).collect();
+    assert_eq!(asked, [0, 1, 2].map(|n| name(n) + "."), "in order, and nothing else");
+    for entry in &of_pod {
+        assert_eq!(text(&entry["pod"]), "visitor");
+        assert_eq!(text(&entry["code"]), "NXDOMAIN");
+        assert_eq!(text(&entry["source"]), "zone");
+        assert!(entry.get("mark").is_none(), "{entry}");
+    }
+    let latest = entries(&["--pod", &pod, "--tail", "1"]);
+    assert_eq!(latest.len(), 1);
+    assert_eq!(latest[0]["name"], of_pod[2]["name"]);
+    // Of both nodes together, by time.
+    let all = entries(&["--tail", "4"]);
+    assert_eq!(all.len(), 4, "{all:?}");
+    let times: Vec<String> = all.iter().map(|entry| text(&entry["time"])).collect();
+    assert!(times.is_sorted(), "{times:?}");
 }

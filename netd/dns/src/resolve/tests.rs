@@ -259,8 +259,11 @@ async fn a_client_has_its_answer_before_it_gives_up() {
     assert!(addrs.iter().all(|addr| trouble.contains(&addr.to_string())), "{trouble}");
 }
 
-/// A server that answers as `how` says to a question in bytes, and counts what it is asked.
-async fn odd_server(how: fn(&Message, &[u8]) -> Vec<u8>) -> Other {
+/// The bytes of an answer to a question and its bytes.
+type How = fn(&Message, &[u8]) -> Vec<u8>;
+
+/// A server that answers as `how` says, and counts what it is asked.
+async fn odd_server(how: How) -> Other {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = socket.local_addr().unwrap();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -279,7 +282,7 @@ async fn odd_server(how: fn(&Message, &[u8]) -> Vec<u8>) -> Other {
 
 #[tokio::test]
 async fn a_server_that_knows_no_edns_is_asked_without() {
-    let ways: [fn(&Message, &[u8]) -> Vec<u8>; 2] = [
+    let ways: [How; 2] = [
         |question, bytes| match question.edns {
             Some(_) => crate::message::header_only(bytes, ResponseCode::FormErr),
             None => answer(question, OUTSIDE).to_vec().unwrap(),
