@@ -34,6 +34,12 @@ pub fn patient(limit: Duration) -> Duration {
     limit * slowness.map_or(1, |times| times.parse().expect("MINICTL_TEST_SLOWNESS is a number"))
 }
 
+/// A limit as the flag of commands that wait by themselves.
+#[must_use]
+pub fn timeout(limit: Duration) -> String {
+    format!("--timeout={}s", patient(limit).as_secs())
+}
+
 /// What a command answered.
 #[derive(Clone, Debug)]
 pub struct Answer {

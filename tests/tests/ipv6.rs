@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use e2e::{Answer, Lab, can_run_labs, capable, run, wait_for};
+use e2e::{Answer, Lab, can_run_labs, capable, run, timeout, wait_for};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -78,7 +78,7 @@ fn a_lab_of_ipv6_alone_serves() {
     let file = lab.state().join("web.yaml");
     std::fs::write(&file, MANIFEST).expect("a manifest");
     let _ = lab.minictl(&["apply", "-f", &file.display().to_string()]).ok();
-    let _ = lab.minictl(&["rollout", "status", "deployment/web", "--timeout=60s"]).ok();
+    let _ = lab.minictl(&["rollout", "status", "deployment/web", &timeout(LIMIT)]).ok();
 
     let object = |kind: &str, name: &str| lab.minictl(&["get", kind, name, "-o", "json"]).json();
     let mut nodes = Vec::new();

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::{Lab, can_run_labs, wait_for};
+use e2e::{Lab, can_run_labs, patient, timeout, wait_for};
 use nix::sched::{CloneFlags, setns};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ fn load(from: &str, namespace: &Path, to: &str, kept: bool, stop: &Arc<AtomicBoo
             if !kept {
                 connection = None;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(patient(PAUSE));
         }
         seen
     });
@@ -102,8 +102,8 @@ fn ask(target: SocketAddr, connection: &mut Option<TcpStream>) -> io::Result<()>
             Answer::Closed => {}
         }
     }
-    let mut fresh = TcpStream::connect_timeout(&target, PATIENCE)?;
-    fresh.set_read_timeout(Some(PATIENCE))?;
+    let mut fresh = TcpStream::connect_timeout(&target, patient(PATIENCE))?;
+    fresh.set_read_timeout(Some(patient(PATIENCE)))?;
     match exchange(&mut fresh)? {
         Answer::Whole => {
             *connection = Some(fresh);
@@ -173,8 +173,9 @@ fn a_rolling_update_under_load_fails_no_request() {
     std::fs::write(&file, MANIFEST).expect("a manifest");
     let _ = lab.minictl(&["apply", "-f", &file.display().to_string()]).ok();
     let _ = lab.minictl(&["run", "load", "--image=busybox", "--command", "--", "sleep", "1d"]).ok();
-    let _ = lab.minictl(&["wait", "pod/load", "--for=condition=Ready", "--timeout=60s"]).ok();
-    let rolled = ["rollout", "status", "deployment/web", "--timeout=60s"];
+    let limit = timeout(LIMIT);
+    let _ = lab.minictl(&["wait", "pod/load", "--for=condition=Ready", &limit]).ok();
+    let rolled = ["rollout", "status", "deployment/web", &limit];
     let _ = lab.minictl(&rolled).ok();
     let service = lab.minictl(&["get", "service", "web", "-o", "json"]).json();
     let cluster = format!("{}:80", service["spec"]["clusterIP"].as_str().expect("a ClusterIP"));
@@ -245,8 +246,8 @@ fn a_pod_of_no_service_goes_at_once() {
                 let label = format!("--labels=app={name}");
                 let _ = lab.minictl(&["run", name, "--image=nginx", &label]).ok();
                 let ready = format!("pod/{name}");
-                let _ =
-                    lab.minictl(&["wait", &ready, "--for=condition=Ready", "--timeout=60s"]).ok();
+                let limit = timeout(LIMIT);
+                let _ = lab.minictl(&["wait", &ready, "--for=condition=Ready", &limit]).ok();
             }
             gone_after(&lab, ["served", "alone"])
         })

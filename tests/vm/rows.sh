@@ -22,7 +22,7 @@ ROWS=(services services_paths services_endpoints rolling dataplane ipv6 names lo
 MEMORY=${VM_MEMORY:-6144}          # MiB; labs' folders are in it
 TIME_LIMIT=${VM_TIME_LIMIT:-7200}  # seconds until QEMU is killed
 TOOLS=(bash containerd containerd-shim-runc-v2 ctr runc kubectl ip nft ipvsadm conntrack nsenter ss sysctl curl dig openssl
-  jq tar script setpriv taskset timeout git)
+  jq tar script setpriv taskset timeout git arping ndisc6)
 IMAGES=/var/cache/minictl/images
 [ $# -gt 0 ] && ROWS=("$@")
 
