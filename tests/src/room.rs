@@ -189,6 +189,16 @@ impl Room {
     /// # Panics
     /// When it is refused.
     pub fn deploys(&self, name: &str, replicas: u32) {
+        let ports = "ports: [{name: web, containerPort: 8080}]";
+        self.runs(name, replicas, &format!("image: dalgudcks/http-go, {ports}"));
+    }
+
+    /// A Deployment of pods with one container and the label `app: NAME`; `container` is what there
+    /// is to say of it, in one line of YAML.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn runs(&self, name: &str, replicas: u32, container: &str) {
         self.applies(&format!(
             "
 apiVersion: apps/v1
@@ -202,10 +212,7 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       containers:
-      - name: web
-        image: dalgudcks/http-go
-        imagePullPolicy: IfNotPresent
-        ports: [{{name: web, containerPort: 8080}}]
+      - {{name: web, imagePullPolicy: IfNotPresent, {container}}}
 "
         ));
     }

@@ -4,11 +4,14 @@
 //! Numbers of rows (K23, K27) are those of the course's list.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use e2e::room::{Room, SharedLab, text};
-use e2e::{Answer, can_run_labs, run, wait_for};
+use e2e::bed::{Bed, NODE_1, POD_B, Process};
+use e2e::room::{Room, SharedLab, items, text};
+use e2e::{Answer, can_run_labs, capable, minictl, run, wait_for};
 use futures::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -33,33 +36,15 @@ const MIRROR: &str = r#"
 "#;
 
 /// A Deployment whose pods mirror requests, and its Service at port 80.
-fn mirrors(room: &Room, name: &str, replicas: usize) -> BTreeSet<String> {
+fn mirrors(room: &Room, name: &str, replicas: u32) -> BTreeSet<String> {
     let script = serde_json::Value::from(MIRROR);
+    let command = format!("[nc, -ll, -p, '8080', -e, /bin/sh, -c, {script}]");
+    room.runs(name, replicas, &format!("image: busybox, command: {command}"));
     room.applies(&format!(
-        "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: mirror
-        image: busybox
-        imagePullPolicy: IfNotPresent
-        command: [nc, -ll, -p, '8080', -e, /bin/sh, -c, {script}]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}
-"
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+         spec: {{selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n"
     ));
-    room.ready_pods(&format!("app={name}"), replicas)
+    room.ready_pods(&format!("app={name}"), replicas as usize)
 }
 
 /// The address of all Ingresses.
@@ -462,4 +447,185 @@ fn the_ingress_takes_no_port_of_the_nodes() {
     let ssh = format!("http://{at}:22");
     let answer = room.on("client", &["curl", "-sS", "-m", "3", &ssh]);
     assert_ne!(answer.code, 0, "{answer}");
+}
+
+/// A Service that stands for a name outside the cluster is a backend as any other. The name is found as
+/// pods find it, and the server there is asked by the name that it knows.
+#[test]
+fn a_name_outside_the_cluster_is_a_backend() {
+    if !can_run_labs() {
+        return;
+    }
+    let room = LAB.room("minictl", "outside");
+    let _none = default_backend();
+    room.applies(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: partner}\n\
+         spec: {type: ExternalName, externalName: myservice.test.com, ports: [{port: 80}]}\n",
+    );
+    let rules = rule("partner.test", &[("/", "Prefix", "partner")]);
+    room.applies(&ingress("partner", &format!("{{rules: [{rules}]}}")));
+    let page = says(&room, "http://partner.test/", &[], "asked host myservice.test.com");
+    assert!(page.contains("at 203.0.113.10") || page.contains("at 2001:db8:"), "{page}");
+    // One that nobody knows is a page that names it.
+    room.patches("service/partner", r#"{"spec":{"externalName":"nobody.test.com"}}"#);
+    let gone = wait_for("a page that says why", SOON, || {
+        let answer = curl(&room, "http://partner.test/", &["-i"]);
+        if answer.out.starts_with("HTTP/1.1 502") {
+            Ok(answer.out)
+        } else {
+            Err(answer.to_string())
+        }
+    });
+    assert!(gone.contains("name-not-resolved") && gone.contains("nobody.test.com"), "{gone}");
+}
+
+/// A bed with an API server and netd on one node, without any pod.
+struct OneNode {
+    bed: Bed,
+    _server: Process,
+    admin: PathBuf,
+}
+
+impl OneNode {
+    fn new() -> Self {
+        let bed = Bed::new();
+        let server = bed.start_server();
+        let admin = bed.kubeconfig("admin", "system:masters");
+        let one = Self { bed, _server: server, admin };
+        let _ = one.succeeds("the API server", "get namespaces");
+        let objects = format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: node-1}}\n\
+             status: {{addresses: [{{type: InternalIP, address: {NODE_1}}}], \
+             conditions: [{{type: Ready, status: 'True'}}]}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\n\
+             spec: {{ports: [{{port: 80, targetPort: 8080}}]}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: web, labels: {{kubernetes.io/service-name: web}}}}\n\
+             addressType: IPv4\nports: [{{name: '', port: 8080}}]\n\
+             endpoints: [{{addresses: [{POD_B}], conditions: {{ready: true}}}}]\n---\n\
+             apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: web}}\n\
+             spec: {{defaultBackend: {{service: {{name: web, port: {{number: 80}}}}}}}}\n"
+        );
+        let file = one.bed.folder.path().join("objects.yaml");
+        std::fs::write(&file, objects).expect("a writable folder");
+        let _ = one.succeeds("objects", &format!("apply -f {}", file.display()));
+        one
+    }
+
+    fn asks(&self, args: &str) -> Answer {
+        let admin = self.admin.display().to_string();
+        let words = ["--kubeconfig", &admin].into_iter().chain(args.split(' '));
+        let args: Vec<String> = words.map(str::to_owned).collect();
+        self.bed.api.run(move || run(minictl(), &args))
+    }
+
+    fn succeeds(&self, what: &str, args: &str) -> String {
+        wait_for(what, SOON, || {
+            let answer = self.asks(args);
+            let failed = || format!("{answer}\n{}", self.bed.logs());
+            if answer.code == 0 { Ok(answer.out.clone()) } else { Err(failed()) }
+        })
+    }
+
+    /// The address of a Service within the cluster.
+    fn address(&self, service: &str, namespace: &str) -> String {
+        let path = "-o jsonpath={.spec.clusterIP}";
+        self.succeeds("an address", &format!("get service {service} -n {namespace} {path}"))
+    }
+
+    /// `curl` in pod a.
+    fn curl(&self, url: &str) -> Answer {
+        let args = ["-gsSki", "-m", "2", url].map(str::to_owned);
+        self.bed.pod_a.run(move || run("curl", &args))
+    }
+
+    /// Pod b answers each connection with a page.
+    fn serve(&self) {
+        let listener = self.bed.pod_b.run(|| std::net::TcpListener::bind((POD_B, 8080)));
+        let listener = listener.expect("a port of the pod");
+        std::thread::spawn(move || {
+            // It ends with the test.
+            for stream in listener.incoming().flatten() {
+                let mut stream = std::io::BufReader::new(stream);
+                let mut line = String::new();
+                while stream.read_line(&mut line).is_ok_and(|count| count > 2) {
+                    line.clear();
+                }
+                let page = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nweb";
+                let _ = stream.get_mut().write_all(page.as_bytes());
+            }
+        });
+    }
+}
+
+fn can_run_beds() -> bool {
+    capable("root", run("id", &["-u"]).out.trim() == "0")
+}
+
+/// Who turns Ingress off has no door open for it, and everything else as before.
+#[test]
+fn without_ingress_services_go_on_and_no_door_is_open() {
+    if !can_run_beds() {
+        return;
+    }
+    let one = OneNode::new();
+    one.serve();
+    let node = one.bed.kubeconfig("system:node:node-1", "system:nodes");
+    let netd = one.bed.start_netd_with(&node, &["--ingress=false"]);
+    let (web, door) =
+        (one.address("web", "default"), one.address("minictl-ingress", "kube-system"));
+    let serves = |url: &str| {
+        wait_for(&format!("a page of {url}"), SOON, || {
+            let answer = one.curl(url);
+            let failed = || format!("{answer}\n{}", one.bed.logs());
+            if answer.out.ends_with("\r\n\r\nweb") { Ok(()) } else { Err(failed()) }
+        });
+    };
+    serves(&format!("http://{web}/"));
+    for url in [format!("http://{door}/"), format!("https://{door}/")] {
+        let answer = one.curl(&url);
+        assert!(answer.code != 0 && answer.out.is_empty(), "{answer}");
+    }
+    netd.stop();
+    // It is the flag that keeps them shut.
+    let _netd = one.bed.start_netd(&node);
+    serves(&format!("http://{door}/"));
+}
+
+/// A program on the node has the port: that is told, the other door is open, and as soon as the port
+/// is free, this one is, too.
+#[test]
+fn a_port_that_is_taken_is_told_and_had_when_it_is_free() {
+    if !can_run_beds() {
+        return;
+    }
+    let one = OneNode::new();
+    one.serve();
+    let taken = one.bed.node_1.run(|| std::net::TcpListener::bind(("0.0.0.0", 80)));
+    let taken = taken.expect("a port of the node");
+    let node = one.bed.kubeconfig("system:node:node-1", "system:nodes");
+    let _netd = one.bed.start_netd(&node);
+    let door = one.address("minictl-ingress", "kube-system");
+    let told = wait_for("an event", SOON, || {
+        let events = one.asks("get events -n kube-system -o json").json();
+        let of_doors = items(&events).find(|one| one["reason"] == "FailedToListen").cloned();
+        of_doors.ok_or_else(|| format!("{events}\n{}", one.bed.logs()))
+    });
+    assert_eq!(told["involvedObject"]["name"], "minictl-ingress", "{told}");
+    assert_eq!(told["source"]["component"], "netd", "{told}");
+    let message = text(&told["message"]);
+    for part in ["node node-1", &format!("{door}:80"), "Address already in use"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    let serves = |url: &str| {
+        wait_for(&format!("a page of {url}"), SOON, || {
+            let answer = one.curl(url);
+            let failed = || format!("{answer}\n{}", one.bed.logs());
+            if answer.out.ends_with("\r\n\r\nweb") { Ok(()) } else { Err(failed()) }
+        });
+    };
+    // curl speaks HTTP/2 there: no "200 OK", but the same page.
+    serves(&format!("https://{door}/"));
+    drop(taken);
+    serves(&format!("http://{door}/"));
 }
