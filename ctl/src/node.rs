@@ -60,11 +60,11 @@ async fn run_halves(options: &cli::Node, kubeconfig: &Path, stop: CancellationTo
     let services = tonic::service::Routes::new(netd::service(control.clone()))
         .add_service(netd::dns_service(&control))
         .add_service(netd::load_balancer_service(control.clone()));
-    let shrunk = footprint::shrink_once_served(control);
+    let small = footprint::keep_small(control, stop.clone());
     let agent = agent::run(agent_config(options, kube, services)?, stop.child_token());
     let netd = netd::run(client, netd_config(options), questions, stop.child_token());
     let (agent, netd, ()) =
-        tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()), shrunk);
+        tokio::join!(until_failure(agent, stop.clone()), until_failure(netd, stop.clone()), small);
     agent.context("agent")?;
     netd.context("netd")
 }
@@ -106,8 +106,8 @@ pub(crate) async fn run_netd(
     let (control, questions) = netd::control();
     let told = tell(&socket, control.clone(), stop.child_token());
     let netd = netd::run(client, config, questions, stop.clone());
-    let shrunk = footprint::shrink_once_served(control);
-    let ((), (), netd) = tokio::join!(told, shrunk, until_failure(netd, stop));
+    let small = footprint::keep_small(control, stop.clone());
+    let ((), (), netd) = tokio::join!(told, small, until_failure(netd, stop));
     Ok(netd?)
 }
 

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at what must not happen")]
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -132,7 +132,7 @@ fn set_endpoints(snapshot: &mut Snapshot, n: u32, seed: u32) {
         ports: vec![EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
         endpoints: (0..ENDPOINTS).map(endpoint).collect(),
     };
-    snapshot.slices.insert(name(n), BTreeMap::from([("slice".into(), Arc::new(slice))]));
+    snapshot.slices.insert(name(n), [("slice".into(), Arc::new(slice))].into());
 }
 
 fn ip(args: &str) {

@@ -125,7 +125,7 @@ fn by_node(metadata: &ObjectMeta) -> Result<Option<ByNode>, NotOurs> {
 
 fn service_port(port: &core::ServicePort) -> Option<ServicePort> {
     Some(ServicePort {
-        name: port.name.as_deref().unwrap_or_default().into(),
+        name: port.name.as_deref().map(Arc::from).unwrap_or_default(),
         protocol: protocol(port.protocol.as_deref())?,
         port: number(port.port)?,
         node_port: port.node_port.and_then(number),

@@ -102,6 +102,76 @@ pub struct EndpointSlice {
     pub endpoints: Vec<Endpoint>,
 }
 
+/// The slices of one Service by their names: a list in order, because most Services have one, and
+/// there are many Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slices(Vec<(Arc<str>, Arc<EndpointSlice>)>);
+
+impl Slices {
+    /// The slice of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<EndpointSlice>> {
+        self.place(name).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Adds a slice, or puts it in the place of the one that has the name.
+    pub fn insert(&mut self, name: Arc<str>, slice: Arc<EndpointSlice>) {
+        match self.place(&name) {
+            Ok(at) => self.0[at].1 = slice,
+            Err(at) => {
+                self.0.reserve_exact(1);
+                self.0.insert(at, (name, slice));
+            }
+        }
+    }
+
+    /// Takes the slice of a name away.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<EndpointSlice>> {
+        let at = self.place(name).ok()?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// All slices in the order of their names.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<EndpointSlice>> {
+        self.0.iter().map(|(_, slice)| slice)
+    }
+
+    /// The same, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Arc<EndpointSlice>> {
+        self.0.iter_mut().map(|(_, slice)| slice)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<EndpointSlice>)> for Slices {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<EndpointSlice>)>>(all: I) -> Self {
+        let mut out = Self::default();
+        all.into_iter().for_each(|(name, slice)| out.insert(name, slice));
+        out
+    }
+}
+
+impl<const N: usize> From<[(Arc<str>, Arc<EndpointSlice>); N]> for Slices {
+    fn from(all: [(Arc<str>, Arc<EndpointSlice>); N]) -> Self {
+        all.into_iter().collect()
+    }
+}
+
 /// One port of an `EndpointSlice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointPort {
@@ -168,7 +238,7 @@ pub struct Snapshot {
     /// All Services with virtual addresses.
     pub services: BTreeMap<ServiceName, Arc<Service>>,
     /// All slices, by Service and slice name.
-    pub slices: BTreeMap<ServiceName, BTreeMap<Arc<str>, Arc<EndpointSlice>>>,
+    pub slices: BTreeMap<ServiceName, Slices>,
     /// All nodes.
     pub nodes: BTreeMap<Arc<str>, Arc<Node>>,
     /// Nodes that were heard on their common network and are not any more, which the API may not

@@ -1,6 +1,6 @@
 //! Hand-made snapshots of the test's cluster, and the executors that program them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use netmodel::address::{Family, Protocol};
 use netmodel::nft::Engine;
 use netmodel::snapshot::{
     Endpoint, EndpointPort, EndpointSlice, Node, Service, ServiceName, ServicePort, Settings,
-    Snapshot,
+    Slices, Snapshot,
 };
 
 use crate::net::{Host, Net};
@@ -189,7 +189,7 @@ pub(crate) fn ready(addr: &str) -> Endpoint {
 
 /// Makes these the endpoints of a Service.
 pub(crate) fn set_endpoints(snapshot: &mut Snapshot, name: &ServiceName, endpoints: &[Endpoint]) {
-    let mut slices = BTreeMap::new();
+    let mut slices = Slices::default();
     for family in Family::ALL {
         let of_family = |e: &&Endpoint| Family::of(e.addresses[0]) == family;
         let endpoints = endpoints.iter().filter(of_family).cloned().collect();

@@ -1,13 +1,13 @@
 //! Several ports, ports that differ by endpoint, and endpoints that are about to go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::cluster::{add, both_nodes, cluster, ready, set_endpoints};
 use crate::net::{Host, Outcome, root, serve, tcp, udp};
 use crate::{answered, at, isolated, web};
 use netmodel::address::{Family, Protocol};
-use netmodel::snapshot::{Endpoint, EndpointPort, EndpointSlice, ServicePort};
+use netmodel::snapshot::{Endpoint, EndpointPort, EndpointSlice, ServicePort, Slices};
 
 fn service_port(name: &str, protocol: Protocol, port: u16, node_port: u16) -> ServicePort {
     ServicePort { name: name.into(), protocol, port, node_port: Some(node_port) }
@@ -64,7 +64,7 @@ fn each_port_leads_to_its_own_endpoints() {
         ];
     };
     let name = add(&mut snapshot, "several", change, &[]);
-    let slices: BTreeMap<Arc<str>, _> = [
+    let slices: Slices = [
         (
             "b".into(),
             slice(

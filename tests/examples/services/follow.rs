@@ -20,8 +20,10 @@ const STARTS: usize = 3;
 /// How long a proxy may take to begin, and how long a pause tells that it is done.
 const PATIENCE: Duration = Duration::from_secs(120);
 const QUIET: Duration = Duration::from_secs(3);
-/// How long until netd has given back what only its start needed.
+/// How long until netd has given back what only its start needed, and until it has compared
+/// everything with the kernel.
 const SETTLED: Duration = Duration::from_secs(3);
+const COMPARED: Duration = Duration::from_secs(65);
 /// How long nothing may be written when nothing changes.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -132,11 +134,14 @@ fn idle(cluster: &Cluster) -> Figure {
     Figure::bounded(&name, writes, "", Bound::Most(0.0), format!("{MANY} Services"))
 }
 
-/// The memory of a netd that started with many Services.
-pub(crate) fn much_memory(cluster: &Cluster) -> Figure {
-    // What the start alone needed is given back a moment later.
+/// The memory of a netd that started with many Services: soon afterwards, and when it has followed
+/// changes and compared everything with the kernel.
+pub(crate) fn much_memory(cluster: &Cluster) -> [Figure; 2] {
     std::thread::sleep(SETTLED);
-    memory("netd", MANY, &cluster.netd, Bound::Most(80.0))
+    let soon = memory("netd", MANY, &cluster.netd, Bound::Most(80.0));
+    changes(cluster, SLOW_CHANGES, 1000);
+    std::thread::sleep(COMPARED);
+    [soon, memory("netd", MANY, &cluster.netd, Bound::Most(80.0))]
 }
 
 /// The memory of a netd that started with some Services.

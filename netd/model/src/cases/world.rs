@@ -4,7 +4,6 @@
 //! Addresses: nodes are 192.168.56.70 and up, and fd56::70 and up; pods of node N are in
 //! 10.244.N.0/24 and fd44:N::/64; a client outside is 192.168.56.10 and fd56::10.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use crate::nft::walk::Place;
 use crate::packet::{From, Outcome, Packet};
 use crate::snapshot::{
     Endpoint, EndpointPort, EndpointSlice, Node, Service, ServiceName, ServicePort, Settings,
-    Snapshot,
+    Slices, Snapshot,
 };
 
 /// An address.
@@ -121,7 +120,7 @@ pub fn add(
         .map(|p| EndpointPort { name: p.name.clone(), protocol: p.protocol, port: 8080 })
         .collect();
     snapshot.services.insert(name.clone(), Arc::new(service));
-    let mut slices = BTreeMap::new();
+    let mut slices = Slices::default();
     for family in Family::ALL {
         let of_family = |e: &&Endpoint| Family::of(e.addresses[0]) == family;
         let endpoints: Vec<Endpoint> = endpoints.iter().filter(of_family).cloned().collect();

@@ -3,7 +3,7 @@
 //! A passage is a kind of packets, the first of their connections: from one place to another by
 //! one hook of the kernel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::address::{Family, Protocol};
 use crate::nft::Engine;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Slices, Snapshot};
 
 /// Ports that are asked about one by one: more would be a server of everything.
 const MOST_PORTS: usize = 64;
@@ -126,7 +126,7 @@ impl NodeView {
     pub fn of(snapshot: &Snapshot, engine: Engine, uplink: Option<String>) -> Self {
         let settings = &snapshot.settings;
         let node = snapshot.this_node();
-        let ports = snapshot.slices.values().flat_map(BTreeMap::values).flat_map(|s| &s.ports);
+        let ports = snapshot.slices.values().flat_map(Slices::values).flat_map(|s| &s.ports);
         let services = snapshot.services.values().flat_map(|service| &service.ports);
         Self {
             engine,
