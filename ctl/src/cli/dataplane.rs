@@ -69,8 +69,8 @@ Examples:
   # From outside to a node port; \"client\" is a host of the lab
   minictl dataplane trace 192.168.56.71:30080 --from client
 
-  # From a node to the port \"dns\" of a service in another namespace, by UDP
-  minictl dataplane trace svc/kube-dns:dns -n kube-system --from node/node-1 --protocol udp";
+  # From a node to the port \"dns\" of a service in another namespace
+  minictl dataplane trace svc/kube-dns.kube-system:dns --from node/node-1";
 
 const USE_EXAMPLES: &str = "\
 Examples:
@@ -126,7 +126,7 @@ pub(crate) struct Diff {
 /// `minictl dataplane trace`
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Trace {
-    /// Where to: ADDRESS:PORT, or a service as svc/NAME or svc/NAME:PORT
+    /// Where to: ADDRESS:PORT, or a service as svc/NAME[.NAMESPACE][:PORT]
     #[arg(value_name = "DESTINATION")]
     pub(crate) to: String,
     /// Where from: pod/NAME, node/NAME, a host of the lab, or an address

@@ -68,7 +68,7 @@ pub fn trace(
     packet: Packet,
     handed_over: bool,
 ) -> Trace {
-    let arrival = Arrival { marked: handed_over, ..Arrival::default() };
+    let arrival = Arrival { remembered: None, begins: true, marked: handed_over };
     let mut passed_on = BTreeMap::new();
     if let Some(state) = hand_over.filter(|_| packet.from == From::Network) {
         for random in 0..SLOTS {

@@ -24,9 +24,10 @@ pub(super) enum Wanted {
         to: SocketAddr,
         protocol: String,
     },
-    /// A Service, by name; its port by name or number, the first without.
+    /// A Service, by name and perhaps namespace; its port by name or number, the first without.
     Service {
         name: String,
+        namespace: Option<String>,
         port: Option<String>,
         protocol: Option<String>,
     },
@@ -107,7 +108,12 @@ impl Wanted {
             Some((name, port)) => (name, Some(port.to_owned())),
             None => (name, None),
         };
-        Ok(Self::Service { name: name.to_owned(), port, protocol })
+        // As in DNS: a Service's name has no dots of its own.
+        let (name, namespace) = match name.split_once('.') {
+            Some((name, namespace)) => (name, Some(namespace.to_owned())),
+            None => (name, None),
+        };
+        Ok(Self::Service { name: name.to_owned(), namespace, port, protocol })
     }
 }
 
@@ -199,18 +205,19 @@ impl Cluster {
         wanted: &Wanted,
         origin: &Origin,
     ) -> Result<Destination, Error> {
-        let (name, port, protocol) = match wanted {
+        let (name, namespace, port, protocol) = match wanted {
             Wanted::Address { to, protocol } => {
                 let (address, port) = (to.ip(), to.port());
                 return Ok(Destination { address, port, protocol: protocol.clone() });
             }
-            Wanted::Service { name, port, protocol } => (name, port, protocol),
+            Wanted::Service { name, namespace, port, protocol } => {
+                (name, namespace.as_ref().unwrap_or(&self.namespace), port, protocol)
+            }
         };
-        let named = |s: &&Service| {
-            s.name_any() == *name && s.namespace().as_deref() == Some(&*self.namespace)
-        };
+        let named =
+            |s: &&Service| s.name_any() == *name && s.namespace().as_ref() == Some(namespace);
         let service = self.services.iter().find(named).ok_or_else(|| {
-            Error::Refused(format!("services {name:?} not found in namespace {}", self.namespace))
+            Error::Refused(format!("services {name:?} not found in namespace {namespace}"))
         })?;
         let address = cluster_ip(service, origin)?;
         let ports = ports_of(service);
@@ -262,6 +269,11 @@ impl Cluster {
             .or_else(home)
             .or_else(first)
             .ok_or_else(|| Error::Refused("the cluster has no nodes".to_owned()))
+    }
+
+    /// Is it an address of some Service?
+    pub(super) fn is_a_services(&self, address: IpAddr) -> bool {
+        self.services.iter().any(|service| service_addresses(service).contains(&address))
     }
 
     /// The Service that has an address, by any of its fields, and the port of a packet if it has it.
@@ -352,4 +364,4 @@ fn is_over(pod: &Pod) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -59,7 +59,8 @@ fn who(address: &str, here: &str, cluster: &Cluster) -> String {
     }
     match cluster.node_at(to.ip()) {
         Some(node) if node == here => format!("a process of {node} itself"),
-        Some(node) => format!("{node}, whose matter it is"),
+        Some(node) => format!("node {node}"),
+        None if cluster.is_a_services(to.ip()) => format!("a process of {here} itself"),
         None => "outside the cluster".to_owned(),
     }
 }
@@ -229,3 +230,6 @@ fn capital(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

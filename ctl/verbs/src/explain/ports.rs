@@ -13,8 +13,8 @@ use kube::ResourceExt as _;
 const NAMED: usize = 4;
 
 /// The picture that holds for every Service.
-pub(super) const EVERY_SERVICE: &str = "\
-  nodePort     at every node; for clients outside (types NodePort and LoadBalancer)
+pub(super) const EVERY_SERVICE: &str =
+    "  nodePort     at every node; for clients outside (types NodePort and LoadBalancer)
       │        spec.ports[].nodePort, by default one of 30000-32767 is chosen
       ▼
   port         at the addresses of the Service: its cluster IP, for clients inside;
@@ -47,7 +47,12 @@ pub(super) fn picture(service: &Service, slices: &[EndpointSlice], nodes: &[Node
         };
         let node_port = entry.node_port.filter(|port| *port > 0);
         if let Some(port) = node_port {
-            let at = at_each(nodes.iter().flat_map(node_addresses), port);
+            let families = spec.ip_families.as_deref().unwrap_or_default();
+            let has = |a: &IpAddr| {
+                let family = if a.is_ipv4() { "IPv4" } else { "IPv6" };
+                families.iter().any(|other| other == family)
+            };
+            let at = at_each(nodes.iter().flat_map(node_addresses).filter(has), port);
             row("nodePort", &port.to_string(), format!("at every node, for clients outside: {at}"));
             row("    │", "", String::new());
         }
@@ -150,7 +155,7 @@ mod tests {
     #[test]
     fn each_port_shows_where_it_is_called_and_where_it_leads() {
         let service = read(json!({"metadata": {"name": "web", "namespace": "shop"},
-            "spec": {"clusterIPs": ["10.96.0.9"], "externalIPs": ["172.30.1.44"], "ports": [
+            "spec": {"clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv4"], "externalIPs": ["172.30.1.44"], "ports": [
                 {"name": "http", "port": 80, "nodePort": 30080, "targetPort": "web"},
                 {"name": "dns", "port": 53, "protocol": "UDP"}]}}));
         let slices: Vec<EndpointSlice> =
@@ -161,6 +166,7 @@ mod tests {
         let nodes: Vec<Node> =
             read(json!([{"metadata": {"name": "node-1"}, "status": {"addresses": [
             {"type": "InternalIP", "address": "192.168.56.70"},
+            {"type": "InternalIP", "address": "fd00::70"},
             {"type": "Hostname", "address": "node-1"}]}}]));
         let expected = "\
 shop/web, port http, TCP

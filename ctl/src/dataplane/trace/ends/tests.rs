@@ -29,7 +29,11 @@ pub(in super::super) fn cluster() -> Cluster {
             pod("proxy", "node-1", &["192.168.56.70"]),
         ])),
         services: read(json!([
-            service("web", json!({"clusterIPs": ["fd00:10:96::9", "10.96.0.9"], "ports": ports})),
+            service(
+                "web",
+                json!({"clusterIPs": ["fd00:10:96::9", "10.96.0.9"], "ports": ports,
+                "externalTrafficPolicy": "Local"})
+            ),
             service("bare", json!({"clusterIP": "None", "ports": ports})),
             service("alias", json!({"type": "ExternalName", "externalName": "a.example"})),
         ])),
@@ -78,6 +82,7 @@ fn a_service_is_called_at_an_address_of_the_senders_family() {
         ("web", None, "203.0.113.7", "10.96.0.9:80 TCP"),
         ("web:dns", None, "203.0.113.7", "10.96.0.9:53 UDP"),
         ("web", Some("udp"), "203.0.113.7", "10.96.0.9:53 UDP"),
+        ("svc/web.default:dns", None, "203.0.113.7", "10.96.0.9:53 UDP"),
         ("web:8443", None, "203.0.113.7", "10.96.0.9:8443 TCP"),
         ("[::1]:80", Some("sctp"), "web-1", "[::1]:80 SCTP"),
     ] {
@@ -88,6 +93,7 @@ fn a_service_is_called_at_an_address_of_the_senders_family() {
         ("bare", "service \"bare\" is headless"),
         ("alias", "service \"alias\" is an alias and has no address"),
         ("shop", "services \"shop\" not found in namespace default"),
+        ("web.shop", "services \"web\" not found in namespace shop"),
     ] {
         let error = to(typed, None, "web-1").unwrap_err();
         assert!(error.contains(says), "{error}");
