@@ -95,8 +95,16 @@ impl FakeApi {
 
     /// Runs all controllers against this server until the guard is dropped.
     pub(crate) fn run_controllers(&self) -> tokio_util::sync::DropGuard {
+        self.run_controllers_of(resources())
+    }
+
+    /// The same for a server that stores these resources.
+    pub(crate) fn run_controllers_of(
+        &self,
+        resources: Vec<ResourceId>,
+    ) -> tokio_util::sync::DropGuard {
         let stop = CancellationToken::new();
-        let config = Config { ca_pem: "PEM".into(), resources: resources(), ..Config::default() };
+        let config = Config { ca_pem: "PEM".into(), resources, ..Config::default() };
         let (client, stopped) = (self.client(), stop.clone());
         tokio::spawn(async move { crate::run(client, config, stopped).await.unwrap() });
         stop.drop_guard()

@@ -13,6 +13,7 @@
 mod nodes;
 mod pools;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -94,9 +95,8 @@ fn hear_of_services(context: &Context, queue: &Sink) {
                 sink.add(Look::AtPool(meta::name(&*pool).to_owned()));
             }
         }
-        if before.iter().any(|address| !after.contains(address)) {
-            look_at_services(&view, &sink, pools::lacks_addresses);
-        }
+        let freed: Vec<IpAddr> = before.into_iter().filter(|a| !after.contains(a)).collect();
+        hear_of_free_addresses(&view, &sink, &freed);
         // One that is new to us may have been left without, by somebody who did not live to see it.
         let may_get_more = |service: &Service| {
             let unheard_of = change.old.is_none() && pools::lacks_addresses(service);
@@ -130,8 +130,9 @@ fn hear_of_the_rest(context: &Context, queue: &Sink) {
     let (sink, source) = (queue.clone(), Arc::downgrade(&context.view));
     context.view.nodes.on_change(move |change: &Change<Node>| {
         sink.add(Look::AtNodes);
-        if let Some(view) = source.upgrade().filter(|_| change.new.is_none()) {
-            look_at_services(&view, &sink, pools::lacks_addresses);
+        if let (Some(view), Some(gone), None) = (source.upgrade(), &change.old, &change.new) {
+            // A pool has them perhaps, and did not give them away.
+            hear_of_free_addresses(&view, &sink, &node_addresses(gone));
         }
     });
     let (sink, source) = (queue.clone(), Arc::downgrade(&context.view));
@@ -163,6 +164,13 @@ fn hear_of_the_rest(context: &Context, queue: &Sink) {
     });
 }
 
+/// Has the server look at the Services that might get one of these addresses, and at no other.
+fn hear_of_free_addresses(view: &View, sink: &Sink, free: &[IpAddr]) {
+    if !free.is_empty() && !view.address_pools.is_empty() {
+        look_at_services(view, sink, |service| pools::could_use(service, free));
+    }
+}
+
 /// Has the server look at the Services of ours that `chosen` names.
 fn look_at_services(view: &View, sink: &Sink, chosen: impl Fn(&Service) -> bool) {
     for service in view.services.all() {
@@ -170,6 +178,12 @@ fn look_at_services(view: &View, sink: &Sink, chosen: impl Fn(&Service) -> bool)
             sink.add(Look::At(meta::key(&*service)));
         }
     }
+}
+
+/// What a node has itself, of whatever type.
+fn node_addresses(node: &Node) -> Vec<IpAddr> {
+    let all = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    all.filter_map(|address| address.address.parse().ok()).collect()
 }
 
 /// Whether the Service has ports of every node.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 use resources::address_pool::AddressPool;
+use resources::families::Family;
 use resources::service::balancer;
 
 use super::COMPONENT;
@@ -21,6 +22,18 @@ pub(super) fn is_undecided(service: &Service) -> bool {
 /// Whether the Service would have more addresses than it has.
 pub(super) fn lacks_addresses(service: &Service) -> bool {
     balancer::served_at(service).len() < balancer::wish(service).families.len()
+}
+
+/// Whether the Service might get one of these addresses, which nobody has now: of a family that it has
+/// none of, and, where it names one, just that.
+pub(super) fn could_use(service: &Service, free: &[IpAddr]) -> bool {
+    let (wish, has) = (balancer::wish(service), balancer::served_at(service));
+    let of = |family: Family| move |address: &&IpAddr| Family::from(**address) == family;
+    let mut lacking = wish.families.iter().filter(|family| !has.iter().any(|a| of(**family)(&a)));
+    lacking.any(|family| match wish.addresses.iter().find(of(*family)) {
+        Some(named) => free.contains(named),
+        None => free.iter().any(|address| of(*family)(&address)),
+    })
 }
 
 /// The status of a pool by what Services have of it.

@@ -1,8 +1,11 @@
-//! What people are told of a Service's addresses.
+//! What people are told of a Service's addresses, and which Services the server is to look at again.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 
 use super::*;
+use crate::fake::{self, FakeApi};
+use crate::view::Kind;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time")
@@ -41,4 +44,79 @@ fn a_change_is_told_once() {
 fn what_was_before_we_started_is_old_news() {
     let old = Some(service(Some((true, "FromPool", "default")), 99));
     assert_eq!(told(None, old), None);
+}
+
+fn read<K: Kind>(value: Value) -> K {
+    serde_json::from_value(value).expect("an object")
+}
+
+/// A Service that would have both families and has these addresses of a pool.
+fn dual(name: &str, wish: &str, addresses: &[&str]) -> Service {
+    let mut service: Service = read(json!({
+        "metadata": {
+            "name": name, "namespace": "default",
+            "annotations": { balancer::ADDRESSES: wish },
+        },
+        "spec": {
+            "type": "LoadBalancer", "ipFamilyPolicy": "PreferDualStack",
+            "ipFamilies": ["IPv4", "IPv6"], "ports": [{ "port": 80 }],
+        },
+    }));
+    let has: Vec<IpAddr> = addresses.iter().map(|a| a.parse().expect("an address")).collect();
+    let condition = (!has.is_empty(), balancer::FROM_POOL, String::new());
+    balancer::set_condition(&mut service, Some(condition), Time(at(0)));
+    service.status.get_or_insert_default().load_balancer = Some(balancer::status(&has));
+    service
+}
+
+#[test]
+fn a_free_address_is_for_those_who_lack_its_family_and_do_not_name_another() {
+    for (wish, has, freed, could) in [
+        ("", &["10.9.0.1"][..], "10.9.0.2", false),
+        ("", &["10.9.0.1"], "fd00:9::1", true),
+        ("", &[], "10.9.0.2", true),
+        ("", &["10.9.0.1", "fd00:9::1"], "fd00:9::2", false),
+        ("10.9.0.2", &[], "10.9.0.2", true),
+        ("10.9.0.2", &[], "10.9.0.3", false),
+        ("10.9.0.2", &["10.9.0.2"], "fd00:9::1", true),
+    ] {
+        let service = dual("a", wish, has);
+        let free = [freed.parse().expect("an address")];
+        assert_eq!(pools::could_use(&service, &free), could, "{wish:?} {has:?} {freed}");
+    }
+}
+
+/// Of a pool of one family, all Services that would have both lack something for ever.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_nobody_else_could_use_is_freed_without_a_write_to_any_service() {
+    const COUNT: usize = 40;
+    let api = FakeApi::default();
+    api.create::<AddressPool>(&read(json!({
+        "metadata": { "name": "four" }, "spec": { "addresses": ["10.9.0.0/24"] },
+    })));
+    for n in 1..=COUNT {
+        api.create(&dual(&format!("s{n}"), "", &[&format!("10.9.0.{n}")]));
+    }
+    api.create(&dual("waits", "10.9.0.1", &[]));
+    let patched = |api: &FakeApi, name: &str| {
+        let path = format!("PATCH /api/v1/namespaces/default/services/{name}");
+        api.writes().iter().filter(|write| write.starts_with(&path)).count()
+    };
+    let resources = [fake::resources(), vec![AddressPool::resource()]].concat();
+    let _controllers = api.run_controllers_of(resources);
+    let taken = |api: &FakeApi| {
+        let pool = api.get::<AddressPool>("", "four").and_then(|pool| pool.status);
+        pool.map(|status| status.assigned)
+    };
+    // Who was there before the controller is looked at once.
+    api.eventually("a first look at all", |api| {
+        patched(api, "") == COUNT + 1 && taken(api) == Some(40)
+    })
+    .await;
+    api.take::<Service>("default", "s2");
+    api.eventually("the pool to be counted again", |api| taken(api) == Some(39)).await;
+    api.take::<Service>("default", "s1");
+    api.eventually("who names the address to be looked at", |api| patched(api, "waits") == 2).await;
+    api.eventually("the pool to be counted again", |api| taken(api) == Some(38)).await;
+    assert_eq!(patched(&api, ""), COUNT + 2, "nobody else");
 }
