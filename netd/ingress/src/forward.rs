@@ -5,7 +5,7 @@
 //! is tried at one other endpoint; one that was sent is never sent again, because it may have been
 //! acted on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -68,21 +68,7 @@ async fn forward(
         return Ok(to_https(authority.as_ref(), request.uri()));
     }
     let tunnel = Tunnel::wanted(&mut request);
-    let endpoints = match &route.target {
-        Target::Endpoints(protocol, addresses) => Endpoints {
-            addresses: (&**addresses).into(),
-            protocol: usable(*protocol, tunnel.is_some()),
-            name: None,
-        },
-        Target::External(protocol, name, port) => {
-            let target = (usable(*protocol, tunnel.is_some()), name, *port);
-            // Rare, and large: in a box of its own it does not make every request's state larger.
-            Box::pin(Endpoints::outside(worker, &route, target)).await?
-        }
-        Target::Nobody(why) => {
-            return Err(Refusal::Nobody { route: route.clone(), why: why.clone() });
-        }
-    };
+    let endpoints = Endpoints::of(worker, &route, tunnel.is_some()).await?;
     let host = endpoints.host(&route);
     if tunnel.is_none() && endpoints.protocol == Protocol::Http {
         let wish = Wish::of(&request, client, authority.as_ref(), host.as_ref());
@@ -116,7 +102,7 @@ async fn forward(
         }
     } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let cause = "it changed to another protocol, unasked".to_owned();
-        let (route, endpoint) = (route.clone(), endpoints.addresses[0]);
+        let endpoint = lease.map_or(endpoints.addresses[0], |lease| lease.peer.address);
         return Err(Refusal::Broken { route, endpoint, cause });
     }
     headers::remove_hops(response.headers_mut());
@@ -190,16 +176,27 @@ struct Endpoints<'a> {
     name: Option<Arc<str>>,
 }
 
-impl Endpoints<'_> {
-    /// The addresses of a name outside the cluster.
-    async fn outside(
-        worker: &Worker,
-        route: &Arc<Route>,
-        (protocol, name, port): (Protocol, &Arc<str>, u16),
-    ) -> Result<Self, Refusal> {
-        let addresses = resolve(worker, route, name).await?;
-        let addresses: Vec<_> = addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-        Ok(Self { addresses: addresses.into(), protocol, name: Some(name.clone()) })
+impl<'a> Endpoints<'a> {
+    /// Those of a route.
+    async fn of(worker: &Worker, route: &'a Arc<Route>, tunnel: bool) -> Result<Self, Refusal> {
+        match &route.target {
+            Target::Endpoints(protocol, addresses) => Ok(Self {
+                addresses: (&**addresses).into(),
+                protocol: usable(*protocol, tunnel),
+                name: None,
+            }),
+            Target::External(protocol, name, port) => {
+                // Rare, and large: in a box of its own it does not make every request's state larger.
+                let addresses = Box::pin(resolve(worker, route, name)).await?;
+                let at = |ip: &IpAddr| SocketAddr::new(*ip, *port);
+                Ok(Self {
+                    addresses: addresses.iter().map(at).collect(),
+                    protocol: usable(*protocol, tunnel),
+                    name: Some(name.clone()),
+                })
+            }
+            Target::Nobody(why) => Err(Refusal::Nobody { route: route.clone(), why: why.clone() }),
+        }
     }
 
     /// The Host that a backend sees, where it is not the client's: by annotation, and for a name
@@ -214,7 +211,7 @@ async fn resolve(
     worker: &Worker,
     route: &Arc<Route>,
     name: &Arc<str>,
-) -> Result<Arc<[std::net::IpAddr]>, Refusal> {
+) -> Result<Arc<[IpAddr]>, Refusal> {
     if let Some(known) = worker.pool.resolved(name) {
         return Ok(known);
     }

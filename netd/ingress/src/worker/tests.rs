@@ -55,7 +55,7 @@ async fn one_client_has_no_more_than_its_part_of_the_connections() {
     let _second = rig.client().await;
     let mut third = rig.client().await;
     assert_eq!(rest(&mut third).await, "", "closed without a word");
-    let page = crate::metrics::render(&[rig.worker.counts.clone()]);
+    let page = crate::metrics::render(std::slice::from_ref(&rig.worker.counts));
     let refused = "minictl_ingress_refused_connections_total 1";
     assert!(page.lines().any(|line| line == refused), "{page}");
     // Its place is free when one of them ends.
