@@ -111,6 +111,8 @@ pub(crate) struct SpecInput<'a> {
     pub(crate) cgroup: &'a Path,
     /// What bounds the container's OOM score.
     pub(crate) oom: OomFacts,
+    /// Whether the machine has cgroups of version 2.
+    pub(crate) cgroup2: bool,
 }
 
 /// Builds the spec.
@@ -123,7 +125,7 @@ pub(crate) fn container_spec(input: SpecInput<'_>) -> Result<Spec, SpecError> {
     let pod_uid = input.pod.metadata.uid.as_deref().unwrap_or_default();
     let mut linux = json!({
         "cgroupsPath": input.cgroup,
-        "namespaces": namespaces(input.pod, input.namespaces),
+        "namespaces": namespaces(&input, privileged),
         "resources": resources::limits(input.container, privileged),
     });
     if !privileged && security.proc_mount.as_deref() != Some("Unmasked") {
@@ -274,8 +276,10 @@ fn capabilities(security: &SecurityContext) -> Vec<String> {
     names
 }
 
-fn namespaces(pod: &Pod, paths: &NamespacePaths) -> Value {
-    let spec = pod.spec.as_ref();
+/// What a container does not share with the machine. Its own cgroup is the root of all that it sees
+/// of them, where cgroups have version 2 (containerd: `internal/cri/server/container_create.go`).
+fn namespaces(input: &SpecInput<'_>, privileged: bool) -> Value {
+    let (spec, paths) = (input.pod.spec.as_ref(), input.namespaces);
     let mut list = vec![
         json!({"type": "mount"}),
         json!({"type": "network", "path": paths.net}),
@@ -286,6 +290,9 @@ fn namespaces(pod: &Pod, paths: &NamespacePaths) -> Value {
     }
     if spec.and_then(|spec| spec.host_pid) != Some(true) {
         list.push(json!({"type": "pid"}));
+    }
+    if input.cgroup2 && !privileged {
+        list.push(json!({"type": "cgroup"}));
     }
     Value::Array(list)
 }

@@ -1,6 +1,7 @@
 //! What the machine is and has, read once at the start.
 
 use std::fs;
+use std::path::Path;
 
 use crate::spec::OomFacts;
 
@@ -26,6 +27,8 @@ pub(crate) struct Machine {
     pub(crate) containerd: String,
     /// Whether lowering an OOM score is allowed, else the least score that can be written.
     pub(crate) oom_floor: i32,
+    /// Whether cgroups are those of version 2.
+    pub(crate) cgroup2: bool,
 }
 
 impl Machine {
@@ -42,6 +45,7 @@ impl Machine {
             boot_id: text("/proc/sys/kernel/random/boot_id"),
             containerd,
             oom_floor: oom_floor(&text("/proc/self/status"), &text("/proc/self/oom_score_adj")),
+            cgroup2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
         }
     }
 

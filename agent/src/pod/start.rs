@@ -199,6 +199,7 @@ impl Starter<'_> {
             namespaces: &self.folder.namespaces(pod, &self.host.host_net),
             cgroup,
             oom: self.host.machine.oom(),
+            cgroup2: self.host.machine.cgroup2,
         })
         .map_err(|error| failed(create_error(&error)))?;
         let new = NewContainer {

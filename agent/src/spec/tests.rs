@@ -16,6 +16,10 @@ fn pod(container: Value, rest: Value) -> Pod {
 }
 
 fn build_as(pod: &Pod, image: Value, user: UserIds) -> Result<Value, SpecError> {
+    build_on(false, pod, image, user)
+}
+
+fn build_on(cgroup2: bool, pod: &Pod, image: Value, user: UserIds) -> Result<Value, SpecError> {
     let image: ImageConfig = serde_json::from_value(image).unwrap();
     let namespaces = NamespacePaths {
         net: PathBuf::from("/pins/net"),
@@ -38,6 +42,7 @@ fn build_as(pod: &Pod, image: Value, user: UserIds) -> Result<Value, SpecError> 
         namespaces: &namespaces,
         cgroup: std::path::Path::new("/minictl/podu-1/c1"),
         oom: OomFacts { memory: 1 << 30, floor: 1 },
+        cgroup2,
     })?;
     Ok(serde_json::to_value(spec).unwrap())
 }
@@ -89,6 +94,20 @@ fn a_container_joins_the_pods_namespaces_and_shim() {
     assert_eq!(spec["annotations"]["io.containerd.runc.v2.group"], "u-1");
     assert_eq!(spec["linux"]["cgroupsPath"], "/minictl/podu-1/c1");
     assert!(spec.get("hostname").is_none_or(Value::is_null), "it is joined, not set");
+}
+
+#[test]
+fn a_container_sees_its_own_cgroup_alone_where_cgroups_have_version_2() {
+    let has = |cgroup2: bool, privileged: bool| {
+        let pod =
+            pod(json!({"name": "c", "securityContext": {"privileged": privileged}}), json!({}));
+        let spec = build_on(cgroup2, &pod, json!({"Cmd": ["x"]}), UserIds::default()).unwrap();
+        let namespaces = spec["linux"]["namespaces"].as_array().unwrap().clone();
+        namespaces.contains(&json!({"type": "cgroup"}))
+    };
+    assert!(has(true, false));
+    assert!(!has(true, true), "who may do anything sees everything");
+    assert!(!has(false, false), "version 1 hides its folders by other means");
 }
 
 #[test]

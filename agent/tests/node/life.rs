@@ -145,8 +145,13 @@ fn deletion_is_graceful_and_then_complete() {
         })
         .await;
         let cgroup = bed.config.cgroup_parent.clone();
-        let memory = std::path::Path::new("/sys/fs/cgroup/memory").join(&cgroup[1..]);
-        let children = std::fs::read_dir(memory).into_iter().flatten().flatten();
+        // Version 1 has a hierarchy for memory, version 2 one for all.
+        let places = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(std::path::Path::new);
+        let children = places
+            .into_iter()
+            .filter_map(|place| std::fs::read_dir(place.join(&cgroup[1..])).ok())
+            .flatten()
+            .flatten();
         let left: Vec<_> = children.filter(|e| e.path().is_dir()).map(|e| e.path()).collect();
         assert!(left.is_empty(), "{left:?}");
     });
