@@ -32,7 +32,7 @@ use netmodel::snapshot::{ServiceName, Snapshot};
 
 use self::memory::Lost;
 use self::servers::Balancer;
-use self::table::{Subject, TableSide};
+use self::table::TableSide;
 use crate::kernel::conntrack::Tracker;
 use crate::kernel::route::Network;
 use crate::kernel::{OpError, sysctl};
@@ -189,11 +189,6 @@ impl Executor {
         out.sort_unstable();
         out.dedup();
         out
-    }
-
-    /// The addresses of which the kernel refused something.
-    pub(crate) fn refused_addresses(&self) -> BTreeSet<IpAddr> {
-        self.refused.keys().map(|frontend| frontend.addr).collect()
     }
 
     /// The netlink port by which notifications of own changes to the table are known.
@@ -473,18 +468,6 @@ impl Executor {
                 report.stuck = true;
                 report.failures.push(error);
             }
-        }
-    }
-
-    fn note_refused(&mut self, refused: table::Refused, report: &mut Report) {
-        for (subject, error) in refused {
-            let frontends: Vec<Frontend> = match subject {
-                Subject::Frontend(frontend) => vec![frontend],
-                Subject::Address(addr) => self.plane.frontends_at(addr).collect(),
-                Subject::Chains => vec![],
-            };
-            self.refused.extend(frontends.into_iter().map(|f| (f, cause(&error))));
-            report.failures.push(error);
         }
     }
 }

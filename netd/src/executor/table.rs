@@ -1,13 +1,13 @@
 //! The table's part of the executor: what it is known to hold, and changes that fail for one
 //! Service without failing for the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use netmodel::address::Frontend;
 use netmodel::nft::{self, Elements, Item};
 
-use super::Report;
+use super::{Executor, Report, cause};
 use crate::kernel::OpError;
 use crate::kernel::nft::Table;
 
@@ -157,5 +157,25 @@ impl TableSide {
         let ops: Vec<nft::Op> =
             elements.0.into_iter().map(|(key, value)| nft::Op::Add(key, value)).collect();
         self.execute(&ops, report)
+    }
+}
+
+impl Executor {
+    /// The addresses of which the kernel refused something.
+    pub(crate) fn refused_addresses(&self) -> BTreeSet<IpAddr> {
+        self.refused.keys().map(|frontend| frontend.addr).collect()
+    }
+
+    /// Takes note of what was refused, and by whom it is missed.
+    pub(super) fn note_refused(&mut self, refused: Refused, report: &mut Report) {
+        for (subject, error) in refused {
+            let frontends: Vec<Frontend> = match subject {
+                Subject::Frontend(frontend) => vec![frontend],
+                Subject::Address(addr) => self.plane.frontends_at(addr).collect(),
+                Subject::Chains => vec![],
+            };
+            self.refused.extend(frontends.into_iter().map(|f| (f, cause(&error))));
+            report.failures.push(error);
+        }
     }
 }
