@@ -31,10 +31,12 @@ use crate::limits::{BUFFER_SIZE, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT};
 use crate::refusal::Refusal;
 use crate::table::{Found, Protocol, Route, Target};
 use crate::worker::Worker;
-use ask::{PART, Question};
+use ask::Question;
 use chunks::Chunks;
 use head::{Answer, Body, Request, Simple};
 
+/// What is read from a socket at a time while bodies are small; the buffer is kept.
+const PART: usize = 16 << 10;
 /// The end of a body in chunks.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -142,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         let (worker, head_only, began) = (self.worker, request.head_only, Instant::now());
         let Target::Endpoints(_, endpoints) = &route.target else { return Done::Nothing };
         let Some(endpoint) = worker.pool.choose(endpoints, &[]) else { return Done::Nothing };
-        let question = Question { worker, route, endpoint, head: &self.out, head_only };
+        let question = Question { worker, route, endpoint, head: &self.out, head_only, part: PART };
         let asking = question.ask(&mut self.answer, &mut self.head);
         let trouble = match unless_gone(self.stream, &mut self.early, asking).await {
             Some(Ok((backend, answer))) => {

@@ -22,11 +22,6 @@ use crate::refusal::Refusal;
 use crate::table::Route;
 use crate::worker::Worker;
 
-/// What is read from a socket at a time while bodies are small.
-pub(super) const PART: usize = 16 << 10;
-/// With less room than this nothing is read.
-const ROOM: usize = 1 << 10;
-
 /// What is asked, and whom.
 pub(super) struct Question<'a> {
     pub(super) worker: &'a Worker,
@@ -36,6 +31,8 @@ pub(super) struct Question<'a> {
     pub(super) head: &'a [u8],
     /// HEAD: the answer has no body.
     pub(super) head_only: bool,
+    /// How many bytes are read at a time.
+    pub(super) part: usize,
 }
 
 /// Why there is no answer.
@@ -91,9 +88,7 @@ impl Question<'_> {
         backend.write_all(self.head).await.map_err(broken)?;
         let reading = async {
             loop {
-                if bytes.capacity() - bytes.len() < ROOM {
-                    bytes.reserve(PART);
-                }
+                bytes.reserve(self.part);
                 if backend.read_buf(bytes).await.map_err(broken)? == 0 {
                     return Err(Trouble::Broken("it closed the connection".to_owned()));
                 }

@@ -103,7 +103,7 @@ pub(crate) async fn answer(
 ) -> Option<Result<http::Response<Download>, Refusal>> {
     let endpoint = worker.pool.choose(endpoints, &[])?;
     let (head, head_only) = (wish.written(), *wish.method == Method::HEAD);
-    let question = Question { worker, route, endpoint, head: &head, head_only };
+    let question = Question { worker, route, endpoint, head: &head, head_only, part: SMALL.0 };
     let mut bytes = BytesMut::with_capacity(SMALL.0);
     let mut headers = HeaderMap::with_capacity(SMALL.1);
     let (backend, answer) = match question.ask(&mut bytes, &mut headers).await {
