@@ -13,14 +13,15 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use netmodel::snapshot::ServiceName;
 
-use super::slices::{Kept, Slices};
+use super::slices::{Changed, Kept, Slices};
 use super::{Change, Listing, SliceName};
 
 /// Somebody who follows the cluster; an absent object is one that went.
 pub(crate) trait Listener: Send {
     /// A Service came, changed or went; headless ones and those of other proxies included.
     fn service(&mut self, _name: &ServiceName, _object: Option<&core::Service>) {}
-    /// A slice came, changed or went: whose it was, and what it is now.
+    /// A slice came, changed or went: whose it was, and what it is now. A list that is read again
+    /// is no news.
     fn slice(&mut self, _name: &SliceName, _owner: Option<&ServiceName>, _now: Option<&Kept>) {}
     /// A Node came, changed or went.
     fn node(&mut self, _name: &str, _object: Option<&core::Node>) {}
@@ -50,8 +51,8 @@ impl Followed for core::Service {
 impl Followed for discovery::EndpointSlice {
     const LIST: usize = 1;
     fn tell(to: &mut Everybody, name: &ServiceName, object: Option<&Self>) {
-        let (owner, now) = to.slices.set(name, object);
-        to.each(|one| one.slice(name, owner.as_ref(), now.as_ref()));
+        let Some(Changed { before, now }) = to.slices.set(name, object) else { return };
+        to.each(|one| one.slice(name, before.as_ref(), now.as_ref()));
     }
 }
 
@@ -162,6 +163,9 @@ mod tests {
         fn service(&mut self, name: &ServiceName, object: Option<&core::Service>) {
             self.note("service", name, object.is_some());
         }
+        fn slice(&mut self, name: &SliceName, _: Option<&ServiceName>, now: Option<&Kept>) {
+            self.note("slice", name, now.is_some());
+        }
         fn node(&mut self, name: &str, object: Option<&core::Node>) {
             self.note("node", &name, object.is_some());
         }
@@ -216,5 +220,28 @@ mod tests {
         scribe.heard();
         fan.tell::<core::Service>(Change::Gone(ServiceName::new("default", "other")));
         assert_eq!(scribe.heard(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_slice_is_told_again_only_when_it_changed() {
+        let scribe = Scribe::default();
+        let mut fan = listed(&scribe, &[]);
+        scribe.heard();
+        let mut object = discovery::EndpointSlice {
+            address_type: "IPv4".to_owned(),
+            ..discovery::EndpointSlice::default()
+        };
+        let labels = [("kubernetes.io/service-name".to_owned(), "web".to_owned())];
+        object.metadata.labels = Some(labels.into());
+        let mut list = |object: &discovery::EndpointSlice| {
+            fan.tell::<discovery::EndpointSlice>(Change::Begin);
+            fan.tell(Change::Set(ServiceName::new("default", "web-x"), object));
+            fan.tell::<discovery::EndpointSlice>(Change::Listed);
+            scribe.heard()
+        };
+        assert_eq!(list(&object), ["+slice default/web-x"]);
+        assert_eq!(list(&object), Vec::<String>::new());
+        object.address_type = "IPv6".to_owned();
+        assert_eq!(list(&object), ["+slice default/web-x"]);
     }
 }

@@ -30,6 +30,15 @@ pub(crate) struct Kept {
 /// One for each endpoint of a slice, or none at all.
 pub(crate) type Hostnames = Box<[Option<Box<str>>]>;
 
+/// What became of a slice.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Changed {
+    /// Whose it was.
+    pub(crate) before: Option<ServiceName>,
+    /// What it is now.
+    pub(crate) now: Option<Kept>,
+}
+
 /// All slices. Shared; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slices(Arc<Mutex<Store>>);
@@ -51,20 +60,18 @@ struct Part {
 }
 
 impl Slices {
-    /// A slice came, changed or went: tells whose it was, and what it is now. One that belongs to no
+    /// A slice came, changed or went; tells nothing when it is what it was. One that belongs to no
     /// Service, or has no addresses, counts as gone.
     pub(crate) fn set(
         &self,
         name: &SliceName,
         object: Option<&discovery::EndpointSlice>,
-    ) -> (Option<ServiceName>, Option<Kept>) {
+    ) -> Option<Changed> {
         let mut store = self.lock();
-        let now = object.and_then(|object| convert::slice(name, object, &mut store.words));
-        let before = store.remove(name);
-        if let Some(now) = &now {
-            store.insert(name, now);
+        match object.and_then(|object| convert::slice(name, object, &mut store.words)) {
+            Some(now) => store.put(name, now),
+            None => store.remove(name).map(|before| Changed { before: Some(before), now: None }),
         }
-        (before, now)
     }
 
     /// A slice by its own name.
@@ -92,12 +99,50 @@ impl Part {
         let (slice, hostnames) = (self.slice.clone(), self.hostnames.clone());
         Kept { owner: owner.clone(), slice, hostnames }
     }
+
+    /// Becomes what it is now, and shares with that what did not change. Says whether anything did.
+    fn renew(&mut self, now: &mut Kept) -> bool {
+        let (same_slice, same_names) = (self.slice == now.slice, self.hostnames == now.hostnames);
+        if same_slice {
+            now.slice = self.slice.clone();
+        } else {
+            self.slice = now.slice.clone();
+        }
+        if !same_names {
+            self.hostnames.clone_from(&now.hostnames);
+        }
+        !(same_slice && same_names)
+    }
 }
 
 impl Store {
     fn owner(&self, name: &SliceName) -> Option<ServiceName> {
-        let owner = self.owners.get(name)?.clone();
-        Some(ServiceName { namespace: name.namespace.clone(), name: owner })
+        let (known, owner) = self.owners.get_key_value(name)?;
+        Some(ServiceName { namespace: known.namespace.clone(), name: owner.clone() })
+    }
+
+    /// Takes a slice in. Of what is kept already, all stays that is still true: others hold it, and
+    /// a list that is read again must not leave them with a copy of their own.
+    fn put(&mut self, name: &SliceName, mut now: Kept) -> Option<Changed> {
+        let before = self.owner(name);
+        match before.as_ref().filter(|before| **before == now.owner) {
+            Some(same) => {
+                now.owner = same.clone();
+                let parts = self.of_services.get_mut(same)?;
+                let part = parts.iter_mut().find(|part| part.name == name.name)?;
+                if !part.renew(&mut now) {
+                    return None;
+                }
+            }
+            None => {
+                self.remove(name);
+                if let Some((known, _)) = self.of_services.get_key_value(&now.owner) {
+                    now.owner = known.clone();
+                }
+                self.insert(name, &now);
+            }
+        }
+        Some(Changed { before, now: Some(now) })
     }
 
     fn remove(&mut self, name: &SliceName) -> Option<ServiceName> {
@@ -151,14 +196,15 @@ mod tests {
     #[test]
     fn a_slice_is_found_by_its_name_and_by_its_service() {
         let slices = Slices::default();
-        let (before, now) = slices.set(&name("web-x"), Some(&object("web", None)));
-        assert_eq!(before, None);
-        assert_eq!(slices.get(&name("web-x")), now);
+        let came = slices.set(&name("web-x"), Some(&object("web", None))).unwrap();
+        assert_eq!(came.before, None);
+        assert_eq!(slices.get(&name("web-x")), came.now);
         slices.set(&name("web-y"), Some(&object("web", None)));
         assert_eq!(names(&slices, "web"), ["web-x", "web-y"]);
-        assert_eq!(slices.set(&name("web-x"), None), (Some(name("web")), None));
+        let went = Changed { before: Some(name("web")), now: None };
+        assert_eq!(slices.set(&name("web-x"), None), Some(went));
         assert_eq!(names(&slices, "web"), ["web-y"]);
-        assert_eq!(slices.set(&name("web-x"), None), (None, None));
+        assert_eq!(slices.set(&name("web-x"), None), None);
         slices.set(&name("web-y"), None);
         assert!(slices.lock().of_services.is_empty() && slices.lock().owners.is_empty());
     }
@@ -167,7 +213,8 @@ mod tests {
     fn a_slice_may_change_its_service() {
         let slices = Slices::default();
         slices.set(&name("web-x"), Some(&object("web", None)));
-        let (before, now) = slices.set(&name("web-x"), Some(&object("other", None)));
+        let Changed { before, now } =
+            slices.set(&name("web-x"), Some(&object("other", None))).unwrap();
         assert_eq!((before, now.map(|now| now.owner)), (Some(name("web")), Some(name("other"))));
         assert_eq!(
             (names(&slices, "web"), names(&slices, "other")),
@@ -177,20 +224,50 @@ mod tests {
 
     #[test]
     fn hostnames_are_kept_where_there_are_some() {
-        let kept = |hostname| Slices::default().set(&name("x"), Some(&object("web", hostname))).1;
-        assert!(kept(None).unwrap().hostnames.is_empty());
-        assert_eq!(*kept(Some("DB-0")).unwrap().hostnames, [Some("db-0".into()), None]);
-        assert!(kept(Some("")).unwrap().hostnames.is_empty());
+        let kept = |hostname| {
+            let changed = Slices::default().set(&name("x"), Some(&object("web", hostname)));
+            changed.unwrap().now.unwrap().hostnames
+        };
+        assert!(kept(None).is_empty());
+        assert_eq!(*kept(Some("DB-0")), [Some("db-0".into()), None]);
+        assert!(kept(Some("")).is_empty());
     }
 
     #[test]
     fn who_asks_for_a_slice_gets_the_one_that_is_kept() {
         let slices = Slices::default();
-        let (_, now) = slices.set(&name("web-x"), Some(&object("web", None)));
-        let (first, second) = (now.unwrap(), slices.get(&name("web-x")).unwrap());
+        let came = slices.set(&name("web-x"), Some(&object("web", None))).unwrap();
+        let (first, second) = (came.now.unwrap(), slices.get(&name("web-x")).unwrap());
         assert!(Arc::ptr_eq(&first.slice, &second.slice));
         let nodes: Vec<_> = first.slice.endpoints.iter().map(|one| one.node.clone()).collect();
         let [Some(first), Some(second)] = &nodes[..] else { panic!("{nodes:?}") };
         assert!(Arc::ptr_eq(first, second));
+    }
+
+    #[test]
+    fn a_slice_that_is_what_it_was_stays_where_it_is() {
+        let slices = Slices::default();
+        slices.set(&name("web-x"), Some(&object("web", None)));
+        let first = slices.get(&name("web-x")).unwrap();
+        assert_eq!(slices.set(&name("web-x"), Some(&object("web", None))), None);
+        // Of one that changed, all else stays.
+        let named = slices.set(&name("web-x"), Some(&object("web", Some("db-0")))).unwrap();
+        assert_eq!(named.before, Some(name("web")));
+        let (told, kept) = (named.now.unwrap(), slices.get(&name("web-x")).unwrap());
+        assert_eq!(told, kept);
+        assert!(!kept.hostnames.is_empty());
+        for same in [told, kept] {
+            assert!(Arc::ptr_eq(&first.slice, &same.slice));
+            assert!(Arc::ptr_eq(&first.owner.name, &same.owner.name));
+        }
+    }
+
+    #[test]
+    fn all_slices_of_a_service_share_its_name() {
+        let slices = Slices::default();
+        let owner = |slice: &str| {
+            slices.set(&name(slice), Some(&object("web", None))).unwrap().now.unwrap().owner
+        };
+        assert!(Arc::ptr_eq(&owner("web-x").name, &owner("web-y").name));
     }
 }

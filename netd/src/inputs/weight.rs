@@ -66,34 +66,61 @@ fn bytes_each(info: &AllocationInfo) -> i64 {
     info.bytes_current / i64::from(SERVICES)
 }
 
-/// What the watches do with all objects: tells a listener, and keeps what the kernel's loop needs.
-fn read_all(slices: &Slices, listeners: Vec<Box<dyn Listener>>) -> (Fan, Inputs) {
-    let mut fan = Fan::new(slices.clone(), listeners);
-    let mut inputs = Inputs::new(settings(), jiff::Timestamp::UNIX_EPOCH);
-    for n in 0..SERVICES {
-        let (object, name) = (service(n), name(n));
-        fan.tell(Change::Set(name.clone(), &object));
-        let (name, cut) = cut_service(name, &object).unwrap();
-        inputs.apply(Event::Service(Change::Set(name, cut)));
+/// All Services and slices, as the watches show them to whoever keeps something.
+struct Known {
+    slices: Slices,
+    fan: Fan,
+    inputs: Inputs,
+}
+
+impl Known {
+    fn nothing(slices: &Slices) -> Self {
+        let inputs = Inputs::new(settings(), jiff::Timestamp::UNIX_EPOCH);
+        Self { slices: slices.clone(), fan: Fan::new(slices.clone(), Vec::new()), inputs }
     }
-    for n in 0..SERVICES {
-        let (object, name) = (slice(n), ServiceName::new("default", &format!("slice-{n:05}")));
-        fan.tell(Change::Set(name.clone(), &object));
-        let (name, cut) = cut_slice(slices, name, &object).unwrap();
-        inputs.apply(Event::Slice(Change::Set(name, cut)));
+
+    fn all(slices: &Slices) -> Self {
+        let mut known = Self::nothing(slices);
+        known.list(slice);
+        known
     }
-    inputs.dirty.services = BTreeSet::new();
-    inputs.news.services = BTreeSet::new();
-    (fan, inputs)
+
+    /// The lists of both, from their beginnings to their ends: first a listener is told of each
+    /// object, then the kernel's loop. Names whose Services are to be looked at again.
+    fn list(&mut self, slice: impl Fn(u32) -> discovery::EndpointSlice) -> BTreeSet<ServiceName> {
+        self.fan.tell::<core::Service>(Change::Begin);
+        self.inputs.apply(Event::Service(Change::Begin));
+        for n in 0..SERVICES {
+            let (object, name) = (service(n), name(n));
+            self.fan.tell(Change::Set(name.clone(), &object));
+            let (name, cut) = cut_service(name, &object).unwrap();
+            self.inputs.apply(Event::Service(Change::Set(name, cut)));
+        }
+        self.fan.tell::<core::Service>(Change::Listed);
+        self.inputs.apply(Event::Service(Change::Listed));
+        self.fan.tell::<discovery::EndpointSlice>(Change::Begin);
+        self.inputs.apply(Event::Slice(Change::Begin));
+        for n in 0..SERVICES {
+            let name = ServiceName::new("default", &format!("slice-{n:05}"));
+            let object = slice(n);
+            self.fan.tell(Change::Set(name.clone(), &object));
+            let (name, cut) = cut_slice(&self.slices, name, &object).unwrap();
+            self.inputs.apply(Event::Slice(Change::Set(name, cut)));
+        }
+        self.fan.tell::<discovery::EndpointSlice>(Change::Listed);
+        self.inputs.apply(Event::Slice(Change::Listed));
+        self.inputs.news.services = BTreeSet::new();
+        std::mem::take(&mut self.inputs.dirty.services)
+    }
 }
 
 #[test]
 fn a_service_of_four_endpoints_as_netd_knows_it() {
     let mut kept = None;
-    let info = measure(|| kept = Some(read_all(&Slices::default(), Vec::new())));
+    let info = measure(|| kept = Some(Known::all(&Slices::default())));
     let each = bytes_each(&info);
     assert!(each < 2300, "{each} bytes for each Service and its slice");
-    let (_, inputs) = kept.unwrap();
+    let Known { inputs, .. } = kept.unwrap();
     assert_eq!(inputs.snapshot.slices.len(), SERVICES as usize);
     let layout = Layout::of(&inputs.snapshot, Engine::Nftables);
     let mut planned = None;
@@ -107,11 +134,34 @@ fn a_service_of_four_endpoints_as_netd_knows_it() {
 }
 
 #[test]
+fn lists_that_are_read_again_cost_nothing() {
+    let mut known = Known::all(&Slices::default());
+    let mut dirty = BTreeSet::new();
+    let info = measure(|| dirty = known.list(slice));
+    assert_eq!(dirty, BTreeSet::new());
+    assert!(info.bytes_current <= 0, "{} bytes for the same lists again", info.bytes_current);
+}
+
+#[test]
+fn slices_that_change_leave_nothing_of_what_they_were() {
+    let mut known = Known::all(&Slices::default());
+    let changed = |n| {
+        let mut object = slice(n);
+        for endpoint in object.endpoints.iter_mut().flatten() {
+            endpoint.conditions.get_or_insert_default().ready = Some(false);
+        }
+        object
+    };
+    let info = measure(|| assert_eq!(known.list(changed).len(), SERVICES as usize));
+    assert!(info.bytes_current <= 0, "{} bytes left", info.bytes_current);
+}
+
+#[test]
 fn the_name_server_keeps_nothing_of_slices_whose_endpoints_have_no_names() {
     let config = names::tests::config();
     let dns = names::server(&config);
     let slices = Slices::default();
-    let _kept = read_all(&slices, Vec::new());
+    let _known = Known::all(&slices);
     let mut feed = names::Feed::new(dns.clone(), slices.clone(), &config);
     let of_services =
         measure(|| (0..SERVICES).for_each(|n| feed.service(&name(n), Some(&service(n)))));

@@ -8,6 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::inputs::slices::Changed;
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -72,8 +73,9 @@ fn slice_of(service: &str, address: &str) -> EndpointSlice {
 /// The feed is told of a slice as it is told by the watches.
 fn told(feed: &mut Feed, slice: &str, object: Option<&EndpointSlice>) {
     let slice = name("shop", slice);
-    let (owner, now) = feed.slices.set(&slice, object);
-    feed.slice(&slice, owner.as_ref(), now.as_ref());
+    if let Some(Changed { before, now }) = feed.slices.set(&slice, object) {
+        feed.slice(&slice, before.as_ref(), now.as_ref());
+    }
 }
 
 #[test]

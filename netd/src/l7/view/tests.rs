@@ -7,6 +7,7 @@ use serde_json::json;
 use super::super::feed::Tap;
 use super::*;
 use crate::inputs::fan::Listener;
+use crate::inputs::slices::Changed;
 
 fn name(name: &str) -> ObjectName {
     ObjectName::new("shop", name)
@@ -33,9 +34,10 @@ fn told(view: &mut View, slice: &str, is: Option<(&str, &str)>) -> bool {
         });
         serde_json::from_value(object).unwrap()
     });
-    let (owner, now) = view.slices.set(&name(slice), object.as_ref());
     let (send, mut news) = tokio::sync::mpsc::unbounded_channel();
-    Tap::new(send).slice(&name(slice), owner.as_ref(), now.as_ref());
+    if let Some(Changed { before, now }) = view.slices.set(&name(slice), object.as_ref()) {
+        Tap::new(send).slice(&name(slice), before.as_ref(), now.as_ref());
+    }
     while let Ok(one) = news.try_recv() {
         view.apply(one);
     }
