@@ -30,11 +30,14 @@ pub(crate) struct Outlet<S>(Arc<Mutex<Inner<S>>>);
 struct Inner<S> {
     stream: S,
     out: BytesMut,
+    /// Something was written that the stream may still keep for itself: TLS does, as long as its
+    /// socket is full.
+    unflushed: bool,
 }
 
 /// Both handles of a stream.
 pub(crate) fn gather<S>(stream: S) -> (Gathered<S>, Outlet<S>) {
-    let inner = Arc::new(Mutex::new(Inner { stream, out: BytesMut::new() }));
+    let inner = Arc::new(Mutex::new(Inner { stream, out: BytesMut::new(), unflushed: false }));
     (Gathered(inner.clone()), Outlet(inner))
 }
 
@@ -45,10 +48,8 @@ fn lock<S>(inner: &Mutex<Inner<S>>) -> MutexGuard<'_, Inner<S>> {
 
 impl<S: AsyncWrite + Unpin> Inner<S> {
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.out.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while !self.out.is_empty() {
+            self.unflushed = true;
             let count = ready!(Pin::new(&mut self.stream).poll_write(context, &self.out))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -58,7 +59,11 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         if self.out.capacity() > SPARE {
             self.out = BytesMut::new();
         }
-        Pin::new(&mut self.stream).poll_flush(context)
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -132,9 +137,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::task::Waker;
+    use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, duplex};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -179,5 +187,22 @@ mod tests {
         let (end, _) = tokio::join!(last.shutdown(), far.read_to_end(&mut seen));
         end.unwrap();
         assert_eq!(seen.len(), written);
+    }
+    /// The stream takes all at once and sends it only when it is flushed, as TLS does; its other
+    /// end reads more slowly than that. Nothing is written any more, and yet all of it has to leave.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_stream_keeps_is_flushed_in_later_turns() {
+        let (near, mut far) = duplex(1000);
+        let (mut gathered, outlet) = gather(BufWriter::with_capacity(MOST, near));
+        gathered.write_all(&[7; 20_000]).await.unwrap();
+        let driving = poll_fn(|context| outlet.driven(context, |_| Poll::<()>::Pending));
+        let mut seen = vec![0; 20_000];
+        let reading = timeout(Duration::from_secs(1), far.read_exact(&mut seen));
+        let read = tokio::select! {
+            () = driving => unreachable!("the work never ends"),
+            read = reading => read,
+        };
+        assert_eq!(read.expect("the end does not come").unwrap(), 20_000);
+        assert!(seen.iter().all(|byte| *byte == 7));
     }
 }
