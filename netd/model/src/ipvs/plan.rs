@@ -86,7 +86,8 @@ fn wanted(layout: &Layout, plane: &Dataplane, frontend: &Frontend) -> Option<Ser
 }
 
 /// Releases and binds. An address stays as long as a server is left at it: without the address,
-/// IPVS would not see the packets of its open connections.
+/// IPVS would not see the packets of its open connections. Unless it has become a node's: its own
+/// this node has by another link, and another's would keep all that is sent to that node here.
 fn address_ops(
     layout: &Layout,
     plane: &Dataplane,
@@ -107,7 +108,9 @@ fn address_ops(
             have.servers.range(Frontend::all_of(*addr)).filter(|(f, _)| !gone.contains(f));
         match (bound, is_balanced) {
             (false, true) => binds.push(Op::Bind(*addr)),
-            (true, false) if left.next().is_none() => releases.push(Op::Release(*addr)),
+            (true, false) if !layout.is_virtual(*addr) || left.next().is_none() => {
+                releases.push(Op::Release(*addr));
+            }
             _ => {}
         }
     }

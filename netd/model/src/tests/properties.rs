@@ -15,11 +15,12 @@ use crate::ipvs::{self, Programmed};
 use crate::nft::{self, Engine, Layout};
 use crate::packet::{From, Packet};
 use crate::service::Pool;
-use crate::snapshot::{ByNode, Endpoint, Service, ServiceName, ServicePort, Snapshot};
+use crate::snapshot::{ByNode, Endpoint, Node, Service, ServiceName, ServicePort, Snapshot};
 
-const VIPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "10.96.0.3", "fd96::1"];
-const OUTER: [&str; 4] = ["203.0.113.1", "203.0.113.2", "192.168.56.70", "192.168.56.71"];
-const BACKENDS: [&str; 7] = [
+pub(super) const VIPS: [&str; 4] = ["10.96.0.1", "10.96.0.2", "10.96.0.3", "fd96::1"];
+pub(super) const OUTER: [&str; 4] =
+    ["203.0.113.1", "203.0.113.2", "192.168.56.70", "192.168.56.71"];
+pub(super) const BACKENDS: [&str; 7] = [
     "10.244.1.5",
     "10.244.1.6",
     "10.244.2.5",
@@ -28,6 +29,10 @@ const BACKENDS: [&str; 7] = [
     "fd44:1::5",
     "fd44:2::5",
 ];
+const NODES: [&str; 3] = ["node-1", "node-2", "node-3"];
+const ZONES: [&str; 2] = ["near", "far"];
+/// The last is one that no kernel has.
+pub(super) const SCHEDULERS: [&str; 4] = ["rr", "lc", "sh", "dice"];
 const SOURCES: [(From, &str); 9] = [
     (From::Pod, "10.244.1.5"),
     (From::Pod, "10.244.1.9"),
@@ -40,7 +45,7 @@ const SOURCES: [(From, &str); 9] = [
     (From::Network, "fd56::10"),
 ];
 
-fn protocol() -> impl Strategy<Value = Protocol> {
+pub(super) fn protocol() -> impl Strategy<Value = Protocol> {
     select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp])
 }
 
@@ -57,6 +62,7 @@ fn addresses(from: &[&'static str], count: usize) -> impl Strategy<Value = Vec<I
 
 fn service() -> impl Strategy<Value = Service> {
     let ranges = subsequence(vec!["192.168.56.0/28", "10.244.0.0/16", "10.244.2.0/24"], 0..=2);
+    let scheduler = prop::option::of(select(SCHEDULERS.to_vec()));
     (
         prop::collection::vec(port(), 1..3),
         subsequence(VIPS.to_vec(), 1..=2),
@@ -64,7 +70,7 @@ fn service() -> impl Strategy<Value = Service> {
         addresses(&OUTER, 1),
         ranges,
         any::<(bool, bool, Option<u16>)>(),
-        (prop::bool::weighted(0.2), any::<bool>()),
+        (prop::bool::weighted(0.2), any::<bool>(), scheduler),
     )
         .prop_map(|(mut ports, vips, external_ips, load_balancer_ips, ranges, flags, node)| {
             ports.sort_by_key(|p| (p.port, p.protocol));
@@ -78,33 +84,93 @@ fn service() -> impl Strategy<Value = Service> {
                 external_local: flags.0,
                 internal_local: flags.1,
                 affinity_seconds: flags.2.map(u32::from),
-                scheduler: None,
+                scheduler: node.2.map(Arc::from),
                 by_node: node.0.then_some(ByNode { untracked: node.1 }),
             }
         })
 }
 
 fn endpoint() -> impl Strategy<Value = Endpoint> {
-    (select(BACKENDS.to_vec()), 0..4).prop_map(|(addr, state)| {
-        let (ready, serving, terminating) = match state {
-            0 => (false, false, false),
-            1 => (false, true, true),
-            _ => (true, true, false),
-        };
-        Endpoint { ready, serving, terminating, ..crate::cases::world::ready(addr) }
-    })
+    // Most have no hints: one without them makes a Service's hints void.
+    let hints = |of: &[&'static str]| {
+        let some = subsequence(of.to_vec(), 0..=of.len());
+        prop_oneof![2 => Just(Vec::new()), 3 => some]
+            .prop_map(|list| list.into_iter().map(Arc::from).collect::<Vec<Arc<str>>>())
+    };
+    (select(BACKENDS.to_vec()), 0..4, hints(&NODES), hints(&ZONES)).prop_map(
+        |(addr, state, for_nodes, for_zones)| {
+            let (ready, serving, terminating) = match state {
+                0 => (false, false, false),
+                1 => (false, true, true),
+                _ => (true, true, false),
+            };
+            let one = crate::cases::world::ready(addr);
+            Endpoint { ready, serving, terminating, for_nodes, for_zones, ..one }
+        },
+    )
 }
 
-type Spec = BTreeMap<usize, (Service, Vec<Endpoint>)>;
+type Services = BTreeMap<usize, (Service, Vec<Endpoint>)>;
 
-fn spec() -> impl Strategy<Value = Spec> {
+fn services() -> impl Strategy<Value = Services> {
     let one = (service(), prop::collection::vec(endpoint(), 0..5));
     prop::collection::btree_map(0..5usize, one, 0..5)
 }
 
-fn snapshot(spec: &Spec) -> Snapshot {
+/// What is around the Services: nodes, and what this one was told to take where nothing is said.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    nodes: Vec<Node>,
+    scheduler: &'static str,
+}
+
+/// This node is always there, the last may be missing; addresses and zones are any.
+fn world() -> impl Strategy<Value = World> {
+    let node = |n: usize| {
+        let zone = prop::option::of(select(ZONES.to_vec()));
+        let all = vec![
+            format!("192.168.56.{}", 70 + n),
+            format!("fd56::{}", 70 + n),
+            format!("192.168.57.{}", 70 + n),
+        ];
+        (subsequence(all, 1..=3), zone).prop_map(move |(addresses, zone)| {
+            let mut node = (**cluster().nodes.values().nth(n).unwrap()).clone();
+            node.addresses = addresses.iter().map(|addr| ip(addr)).collect();
+            node.zone = zone.map(Arc::from);
+            node
+        })
+    };
+    ((node(0), node(1), prop::option::of(node(2))), select(SCHEDULERS.to_vec())).prop_map(
+        |((this, second, third), scheduler)| World {
+            nodes: [this, second].into_iter().chain(third).collect(),
+            scheduler,
+        },
+    )
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Spec {
+    world: World,
+    services: Services,
+}
+
+pub(super) fn spec() -> impl Strategy<Value = Spec> {
+    (world(), services()).prop_map(|(world, services)| Spec { world, services })
+}
+
+/// Two that differ in their Services only.
+fn specs_of_one_world() -> impl Strategy<Value = (Spec, Spec)> {
+    (world(), services(), services()).prop_map(|(world, before, after)| {
+        (Spec { world: world.clone(), services: before }, Spec { world, services: after })
+    })
+}
+
+pub(super) fn snapshot(spec: &Spec) -> Snapshot {
     let mut snapshot = cluster();
-    for (n, (service, endpoints)) in spec {
+    snapshot.settings.default_scheduler = spec.world.scheduler.into();
+    let nodes = spec.world.nodes.iter().cloned().map(Arc::new);
+    snapshot.nodes = NODES.iter().map(|name| Arc::from(*name)).zip(nodes).collect();
+    for (n, (service, endpoints)) in &spec.services {
         add(&mut snapshot, &format!("s{n}"), service.clone(), endpoints.clone());
     }
     snapshot
@@ -127,7 +193,7 @@ fn packet() -> impl Strategy<Value = Packet> {
     )
 }
 
-fn states(snapshot: &Snapshot) -> (nft::State, ipvs::State) {
+pub(super) fn states(snapshot: &Snapshot) -> (nft::State, ipvs::State) {
     let plane = Dataplane::of(snapshot);
     (
         nft::State::desired(&Layout::of(snapshot, Engine::Nftables), &plane, &BTreeSet::new()),
@@ -162,6 +228,11 @@ proptest! {
         let ((old_table, old), (new_table, new)) = (states(&before), states(&after));
         let mut table = old_table;
         let ops = nft::diff(Some(&table), &new_table);
+        // Rules name the node's own addresses and ranges.
+        prop_assert_eq!(table.ruleset != new_table.ruleset, ops == [nft::Op::Replace]);
+        if ops == [nft::Op::Replace] {
+            table = new_table.clone();
+        }
         nft::apply(&mut table, &ops);
         prop_assert_eq!(&table.elements, &new_table.elements);
         prop_assert!(table.pickers.is_superset(&new_table.pickers));
@@ -186,7 +257,7 @@ proptest! {
     /// Whatever a kernel holds, and whichever engine put it there: nothing that connections may
     /// depend on goes before they end, and then all goes that is not wanted.
     #[test]
-    fn a_switch_converges_in_both_directions(before in spec(), after in spec()) {
+    fn a_switch_converges_in_both_directions((before, after) in specs_of_one_world()) {
         let (before, after) = (snapshot(&before), snapshot(&after));
         let plane = Dataplane::of(&after);
         let (new_table, new) = states(&after);
@@ -227,7 +298,7 @@ proptest! {
     }
 
     #[test]
-    fn some_services_refreshed_equal_all_computed_anew(before in spec(), after in spec()) {
+    fn some_services_refreshed_equal_all_computed_anew((before, after) in specs_of_one_world()) {
         let (old, new) = (snapshot(&before), snapshot(&after));
         let names: BTreeSet<&ServiceName> = old.services.keys().chain(new.services.keys()).collect();
         for engine in [Engine::Nftables, Engine::Ipvs] {
@@ -261,7 +332,7 @@ proptest! {
 }
 
 /// What takes new connections.
-fn serving(have: &Programmed) -> ipvs::Servers {
+pub(super) fn serving(have: &Programmed) -> ipvs::Servers {
     let mut servers = have.servers.clone();
     servers.retain(|_, server| {
         server.destinations.retain(|_, weight| *weight > 0);
