@@ -97,9 +97,10 @@ pub(crate) fn may_delete(
 pub(crate) fn create(
     api: &Api,
     snapshot: &Snapshot,
+    user: &User,
     object: &mut dyn Object,
 ) -> Result<Txn, ApiError> {
-    api_server_alone(api, object)?;
+    api_server_alone(api, snapshot, user, object)?;
     if let Some(new) = object.as_any_mut().downcast_mut::<Service>() {
         let mut txn = service::create(&api.ranges, snapshot, new)?;
         join(&mut txn, balance(api, snapshot, new, None)?);
@@ -155,25 +156,41 @@ fn name_default_class(snapshot: &Snapshot, new: &mut Ingress) -> Result<(), ApiE
     Ok(())
 }
 
-/// No Service leads to the API server's address, or away from it.
-fn api_server_alone(api: &Api, object: &dyn Object) -> Result<(), ApiError> {
-    let any = object.as_any();
-    let (plural, group, errors) = if let Some(new) = any.downcast_ref::<Service>() {
-        ("services", "", api_server::in_service(new, api.advertise))
+/// No Service leads to the API server's address, or away from it. The controllers write down which
+/// pods there are, also one that says it listens there: were its whole slice refused, the Service
+/// would lose all others with it. Nodes leave that one out and say so on the Service.
+fn api_server_alone(
+    api: &Api,
+    snapshot: &Snapshot,
+    user: &User,
+    object: &dyn Object,
+) -> Result<(), ApiError> {
+    let (any, port) = (object.as_any(), api.advertise.port());
+    let (plural, group, candidates) = if let Some(new) = any.downcast_ref::<Service>() {
+        ("services", "", api_server::in_service(new, port))
+    } else if user.is_controllers() {
+        return Ok(());
     } else if let Some(new) = any.downcast_ref::<Endpoints>() {
-        ("endpoints", "", api_server::in_endpoints(new, api.advertise))
+        ("endpoints", "", api_server::in_endpoints(new, port))
     } else if let Some(new) = any.downcast_ref::<EndpointSlice>() {
-        ("endpointslices", "discovery.k8s.io", api_server::in_slice(new, api.advertise))
+        ("endpointslices", "discovery.k8s.io", api_server::in_slice(new, port))
     } else {
         return Ok(());
     };
-    match table::by_path(group, "v1", plural) {
-        Some(row) if !errors.is_empty() => {
-            let name = object.metadata().name.as_deref().unwrap_or_default();
-            Err(ApiError::invalid(row, name, errors))
-        }
-        _ => Ok(()),
+    let rows = (table::by_path(group, "v1", plural), table::by_path("", "v1", "nodes"));
+    let (Some(row), Some(nodes)) = rows else { return Ok(()) };
+    if candidates.is_empty() {
+        return Ok(());
     }
+    let nodes = balancer::objects::<Node>(snapshot, nodes)?;
+    let addresses = api_server::addresses(api.advertise.ip(), &nodes);
+    let errors: Vec<_> =
+        candidates.iter().filter_map(|found| found.refused(&addresses, port)).collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let name = object.metadata().name.as_deref().unwrap_or_default();
+    Err(ApiError::invalid(row, name, errors))
 }
 
 /// What a write to a status may say; the addresses that a pool gave a Service stay in it.
@@ -188,7 +205,7 @@ pub(crate) fn status(
     if let Some(service) = new.as_any_mut().downcast_mut::<Service>() {
         balancer::keep_status(snapshot, service)?;
     }
-    api_server_alone(api, new)
+    api_server_alone(api, snapshot, user, new)
 }
 
 /// Of a Service's status a node may say what it could not do; where the Service is reached from
@@ -249,10 +266,11 @@ fn taint(node: &mut Node) {
 pub(crate) fn update(
     api: &Api,
     snapshot: &Snapshot,
+    user: &User,
     new: &mut dyn Object,
     old: &dyn Object,
 ) -> Result<Txn, ApiError> {
-    api_server_alone(api, new)?;
+    api_server_alone(api, snapshot, user, new)?;
     if let (Some(new), Some(old)) =
         (new.as_any_mut().downcast_mut::<Service>(), old.as_any().downcast_ref::<Service>())
     {

@@ -6,6 +6,11 @@
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::authz::MASTERS;
+
+/// The user that the controllers are.
+const CONTROLLERS: &str = "system:controllers";
+
 /// A user name and its groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -16,10 +21,21 @@ pub struct User {
 }
 
 impl User {
-    /// An identity made by the process itself, such as that of the controllers.
+    /// An identity made by the process itself.
     #[must_use]
     pub fn new(name: &str, groups: &[&str]) -> Self {
         Self { name: name.to_owned(), groups: groups.iter().map(|g| (*g).to_owned()).collect() }
+    }
+
+    /// The controllers, which are part of the control plane.
+    #[must_use]
+    pub fn controllers() -> Self {
+        Self::new(CONTROLLERS, &[MASTERS])
+    }
+
+    /// Whether it is the controllers who ask.
+    pub(crate) fn is_controllers(&self) -> bool {
+        self.name == CONTROLLERS && self.is_in(MASTERS)
     }
 
     /// Whether the user is in a group.

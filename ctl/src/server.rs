@@ -33,9 +33,7 @@ pub(crate) async fn run(options: cli::Server, stop: CancellationToken) -> Result
         features: features(&options),
     };
     let server = apiserver::Server::start(config).await?;
-    let client = in_process_client(
-        server.router(apiserver::User::new("system:controllers", &["system:masters"])),
-    );
+    let client = in_process_client(server.router(apiserver::User::controllers()));
     let controllers = controllers_config(&options, ca_pem);
     let controllers = controllers::run(client, controllers, stop.child_token());
     let serving = server.serve(stop.child_token());

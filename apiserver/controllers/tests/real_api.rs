@@ -53,7 +53,7 @@ impl Cluster {
         })
         .await
         .unwrap();
-        let router = server.router(User::new("system:controllers", &["system:masters"]));
+        let router = server.router(User::controllers());
         let client = Client::new(router, "default");
         let stop = CancellationToken::new();
         let config = Config { ca_pem: "PEM".to_owned(), resources: stored(), ..Config::default() };
@@ -391,6 +391,29 @@ async fn a_service_of_both_families_has_slices_of_both() {
         .eventually("two addresses", async |cluster| {
             let slices = cluster.slices("web").await;
             slices.len() == 1 && slices[0].address_type == "IPv4"
+        })
+        .await;
+}
+
+/// Nobody may write this down by hand; nodes send nothing to the API server and say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_claims_the_api_servers_place_takes_no_others_endpoints_away() {
+    let cluster = with_web(2).await;
+    let pod = cluster.pods("default").await.remove(0).name_any();
+    let address = "192.168.56.70";
+    let host = json!({ "status": { "podIP": address, "podIPs": [{ "ip": address }] } });
+    let (pods, params) = (cluster.api::<Pod>("default"), PatchParams::default());
+    pods.patch_status(&pod, &params, &Patch::Merge(host)).await.unwrap();
+    let ports = json!([{ "port": 80, "targetPort": 6443 }]);
+    let spec = json!({ "selector": { "app": "web" }, "ports": ports });
+    cluster.create::<Service>("default", service("web", spec)).await;
+    let all = ["10.244.1.3", address];
+    cluster.eventually("slices", async |cluster| cluster.ready("web").await == all).await;
+    cluster
+        .eventually("Endpoints", async |cluster| {
+            let endpoints = cluster.api::<Endpoints>("default").get_opt("web").await.unwrap();
+            let subsets = endpoints.and_then(|e| e.subsets).unwrap_or_default();
+            subsets.iter().flat_map(|s| s.addresses.iter().flatten()).count() == all.len()
         })
         .await;
 }

@@ -7,76 +7,117 @@
 //! The other way round, a Service that is reached at the API server's address and port would take
 //! every node's requests to it, and nobody could be told to stop: upstream lets that happen.
 //! Only address and port together are refused: the machine of the API server is a node, too, and
-//! pods in its network have its address.
-//! Deliberately not here: what the API server's address is (its configuration).
+//! pods in its network have its address. That machine has more addresses than the one that pods are
+//! told: all that its Node has lead there.
+//! Inputs: an object, the port and the addresses of the API server. Outputs: field errors.
+//! Deliberately not here: what the API server's port is (its configuration), and who may write what.
 
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Endpoints, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Endpoints, Node, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::field::{FieldError, FieldErrors, Path};
+use crate::field::{FieldError, Path};
 
 const NAMESPACE: &str = "default";
 const SERVICE: &str = "kubernetes";
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
-/// Addresses of an Endpoints that lead to the API server at `server`.
-#[must_use]
-pub fn in_endpoints(endpoints: &Endpoints, server: SocketAddr) -> FieldErrors {
-    let metadata = &endpoints.metadata;
-    if is_of_the_server(metadata, metadata.name.as_deref()) {
-        return FieldErrors::new();
+const NO_BACKEND: &str = "; use the Service default/kubernetes to reach it";
+const NO_FRONTEND: &str = ": nobody could reach it any more";
+
+/// An address that stands together with the API server's port. There are hardly ever any: only then
+/// the server's addresses are of interest.
+#[derive(Debug)]
+pub struct Candidate<'a> {
+    path: Path,
+    address: &'a str,
+    why: &'static str,
+}
+
+impl Candidate<'_> {
+    /// Why the address is refused, if it is one of those at which the API server has `port`.
+    #[must_use]
+    pub fn refused(&self, addresses: &[IpAddr], port: u16) -> Option<FieldError> {
+        let address = self.address.parse().ok().filter(|ip| addresses.contains(ip))?;
+        let server = SocketAddr::new(address, port);
+        let detail = format!("may not be the API server ({server}){}", self.why);
+        Some(self.path.invalid(self.address, detail))
     }
-    let mut errors = FieldErrors::new();
+}
+
+/// The addresses of the API server: the one that pods are told, and all others of the Node that
+/// has it.
+#[must_use]
+pub fn addresses(advertised: IpAddr, nodes: &[Node]) -> Vec<IpAddr> {
+    let of_node = |node: &Node| -> Vec<IpAddr> {
+        let listed = node.status.iter().flat_map(|s| s.addresses.iter().flatten());
+        listed.filter_map(|a| a.address.parse().ok()).collect()
+    };
+    let machines = nodes.iter().map(of_node).filter(|own| own.contains(&advertised));
+    std::iter::once(advertised).chain(machines.flatten()).collect()
+}
+
+/// Addresses of an Endpoints that stand with the API server's port; none of its own Endpoints.
+#[must_use]
+pub fn in_endpoints(endpoints: &Endpoints, port: u16) -> Vec<Candidate<'_>> {
+    let metadata = &endpoints.metadata;
+    let mut found = Vec::new();
+    if is_of_the_server(metadata, metadata.name.as_deref()) {
+        return found;
+    }
     for (i, subset) in endpoints.subsets.iter().flatten().enumerate() {
-        if !subset.ports.iter().flatten().any(|p| p.port == i32::from(server.port())) {
+        if !subset.ports.iter().flatten().any(|p| p.port == i32::from(port)) {
             continue;
         }
         let path = Path::new("subsets").index(i);
         let lists =
             [("addresses", &subset.addresses), ("notReadyAddresses", &subset.not_ready_addresses)];
         for (field, addresses) in lists {
-            for (j, address) in addresses.iter().flatten().enumerate() {
-                let path = path.child(field).index(j).child("ip");
-                errors.extend(refused(&path, &address.ip, server));
-            }
+            let path = path.child(field);
+            let addresses = addresses.iter().flatten().enumerate();
+            found.extend(addresses.map(|(j, address)| Candidate {
+                path: path.index(j).child("ip"),
+                address: &address.ip,
+                why: NO_BACKEND,
+            }));
         }
     }
-    errors
+    found
 }
 
-/// Addresses of an EndpointSlice that lead to the API server at `server`.
+/// Addresses of an EndpointSlice that stand with the API server's port; none of its own slices.
 #[must_use]
-pub fn in_slice(slice: &EndpointSlice, server: SocketAddr) -> FieldErrors {
+pub fn in_slice(slice: &EndpointSlice, port: u16) -> Vec<Candidate<'_>> {
     let metadata = &slice.metadata;
     let service = metadata.labels.as_ref().and_then(|l| l.get(SERVICE_LABEL));
-    let port = Some(i32::from(server.port()));
-    let has_port = slice.ports.iter().flatten().any(|p| p.port == port);
+    let has_port = slice.ports.iter().flatten().any(|p| p.port == Some(i32::from(port)));
+    let mut found = Vec::new();
     if !has_port || is_of_the_server(metadata, service.map(String::as_str)) {
-        return FieldErrors::new();
+        return found;
     }
-    let mut errors = FieldErrors::new();
     for (i, endpoint) in slice.endpoints.iter().flatten().enumerate() {
         let path = Path::new("endpoints").index(i).child("addresses");
-        for (j, address) in endpoint.addresses.iter().enumerate() {
-            errors.extend(refused(&path.index(j), address, server));
-        }
+        let addresses = endpoint.addresses.iter().enumerate();
+        found.extend(addresses.map(|(j, address)| Candidate {
+            path: path.index(j),
+            address,
+            why: NO_BACKEND,
+        }));
     }
-    errors
+    found
 }
 
-/// Addresses by which a Service is reached from outside and which are the API server's.
+/// Addresses by which a Service is reached from outside and at the API server's port.
 #[must_use]
-pub fn in_service(service: &Service, server: SocketAddr) -> FieldErrors {
+pub fn in_service(service: &Service, port: u16) -> Vec<Candidate<'_>> {
     let spec = service.spec.as_ref();
     let ports = spec.and_then(|s| s.ports.as_deref()).unwrap_or_default();
     let tcp = |protocol: Option<&str>| matches!(protocol, None | Some("TCP"));
-    let has_port =
-        |p: &ServicePort| p.port == i32::from(server.port()) && tcp(p.protocol.as_deref());
+    let has_port = |p: &ServicePort| p.port == i32::from(port) && tcp(p.protocol.as_deref());
     if !ports.iter().any(has_port) {
-        return FieldErrors::new();
+        return Vec::new();
     }
     let externals = Path::new("spec").child("externalIPs");
     let externals = spec
@@ -93,25 +134,13 @@ pub fn in_service(service: &Service, server: SocketAddr) -> FieldErrors {
         .iter()
         .enumerate()
         .filter_map(|(i, at)| Some((ingress.index(i).child("ip"), at.ip.as_deref()?)));
-    let detail = format!("may not be the API server ({server}): nobody could reach it any more");
-    let taken = externals.chain(ingress).filter(|(_, address)| is_at(address, server));
-    taken.map(|(path, address)| path.invalid(address, detail.as_str())).collect()
+    let all = externals.chain(ingress);
+    all.map(|(path, address)| Candidate { path, address, why: NO_FRONTEND }).collect()
 }
 
 /// The API server writes its own endpoints.
 fn is_of_the_server(metadata: &ObjectMeta, service: Option<&str>) -> bool {
     metadata.namespace.as_deref() == Some(NAMESPACE) && service == Some(SERVICE)
-}
-
-fn refused(path: &Path, address: &str, server: SocketAddr) -> Option<FieldError> {
-    let detail = format!(
-        "may not be the API server ({server}); use the Service {NAMESPACE}/{SERVICE} to reach it"
-    );
-    is_at(address, server).then(|| path.invalid(address, detail))
-}
-
-fn is_at(address: &str, server: SocketAddr) -> bool {
-    address.parse::<IpAddr>().is_ok_and(|ip| ip == server.ip())
 }
 
 #[cfg(test)]
@@ -120,8 +149,25 @@ mod tests {
 
     use super::*;
 
-    fn server() -> SocketAddr {
-        "192.168.56.70:6443".parse().expect("an address")
+    const PORT: u16 = 6443;
+
+    /// A node of both families has the address that pods are told.
+    fn server() -> Vec<IpAddr> {
+        let node = |addresses: Value| -> Node {
+            serde_json::from_value(json!({ "status": { "addresses": addresses } })).expect("a Node")
+        };
+        let internal = |address: &str| json!({ "type": "InternalIP", "address": address });
+        let name = json!({ "type": "Hostname", "address": "node-1" });
+        let nodes = [
+            node(json!([internal("192.168.56.71"), internal("fd00:192:168:56::71")])),
+            node(json!([internal("192.168.56.70"), internal("fd00:192:168:56::70"), name])),
+            Node::default(),
+        ];
+        addresses("192.168.56.70".parse().expect("an address"), &nodes)
+    }
+
+    fn errors(found: &[Candidate<'_>]) -> Vec<FieldError> {
+        found.iter().filter_map(|c| c.refused(&server(), PORT)).collect()
     }
 
     fn endpoints(namespace: &str, name: &str, address: &str, port: u16) -> Vec<String> {
@@ -133,7 +179,7 @@ mod tests {
             }],
         });
         let endpoints: Endpoints = serde_json::from_value(object).expect("Endpoints");
-        in_endpoints(&endpoints, server()).iter().map(ToString::to_string).collect()
+        errors(&in_endpoints(&endpoints, PORT)).iter().map(ToString::to_string).collect()
     }
 
     fn slice(labels: Value, address: &str, port: Value) -> Vec<String> {
@@ -143,7 +189,7 @@ mod tests {
             "ports": [{ "port": port }],
         });
         let slice: EndpointSlice = serde_json::from_value(object).expect("an EndpointSlice");
-        in_slice(&slice, server()).iter().map(ToString::to_string).collect()
+        errors(&in_slice(&slice, PORT)).iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -160,6 +206,23 @@ mod tests {
             slice(json!({}), "192.168.56.70", json!(6443)),
             [format!("endpoints[1].addresses[0]: Invalid value: \"192.168.56.70\": {detail}")]
         );
+    }
+
+    #[test]
+    fn every_address_of_its_node_is_the_api_server() {
+        let server = [IpAddr::from([192, 168, 56, 70])];
+        assert_eq!(addresses(server[0], &[]), server, "no Node has it");
+        let six = "fd00:192:168:56:0:0:0:70";
+        let detail = "may not be the API server ([fd00:192:168:56::70]:6443); use the Service \
+                      default/kubernetes to reach it";
+        assert_eq!(
+            slice(json!({}), six, json!(6443)),
+            [format!("endpoints[1].addresses[0]: Invalid value: \"{six}\": {detail}")]
+        );
+        assert_eq!(slice(json!({}), six, json!(8443)), [""; 0]);
+        assert_eq!(slice(json!({}), "fd00:192:168:56::71", json!(6443)), [""; 0], "another node");
+        assert_eq!(endpoints("default", "web", "fd00:192:168:56::70", 6443).len(), 1);
+        assert_eq!(slice(json!({}), "node-1", json!(6443)), [""; 0], "a name is no address");
     }
 
     #[test]
@@ -180,7 +243,7 @@ mod tests {
             let status = json!({ "loadBalancer": { "ingress": ingress } });
             let service = json!({ "spec": spec, "status": status });
             let service: Service = serde_json::from_value(service).expect("a Service");
-            in_service(&service, server()).iter().map(|e| e.path.clone()).collect::<Vec<_>>()
+            errors(&in_service(&service, PORT)).iter().map(|e| e.path.clone()).collect::<Vec<_>>()
         };
         let at = |port: u16, protocol: &str| {
             json!({ "externalIPs": ["172.30.1.44", "192.168.56.70"],

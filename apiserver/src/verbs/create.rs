@@ -117,7 +117,7 @@ fn plan(
     strategy.prepare_create(object);
     let name = object.metadata().name.clone().unwrap_or_default();
     let mut txn = admit::namespace(snapshot, resource, call.namespace(), &name)?;
-    let allocated = admit::create(api, snapshot, object)?;
+    let allocated = admit::create(api, snapshot, &call.user, object)?;
     let mut errors = resources::metadata::validate(resource, object.metadata());
     errors.extend(strategy.validate(object));
     errors.extend(strategy.validate_create(object));

@@ -163,7 +163,7 @@ fn plan(
         Part::Main => {
             strategy.default(new);
             strategy.prepare_update(new, old);
-            admit::update(api, snapshot, new, old)?
+            admit::update(api, snapshot, &call.user, new, old)?
         }
         Part::Status => {
             strategy.prepare_status_update(new, old);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, message};
+use crate::harness::{Cluster, ask, message, node};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 const ENDPOINTS: &str = "/api/v1/namespaces/default/endpoints";
@@ -113,9 +113,89 @@ async fn the_api_server_is_no_backend_but_of_its_own_service() {
     let (code, refused) =
         cluster.put(&format!("{ENDPOINTS}/web"), endpoints("web", "192.168.56.70", 6443)).await;
     assert_eq!(code, 422, "{refused}");
+    let ports = json!([{ "port": 80, "name": "web" }, { "port": 6443, "name": "api" }]);
+    let subset = json!({ "notReadyAddresses": [{ "ip": "192.168.56.70" }], "ports": ports });
+    let patch = json!({ "subsets": [subset] });
+    let (code, refused) = cluster.merge(&format!("{ENDPOINTS}/web"), patch).await;
+    assert_eq!(code, 422, "{refused}");
+    let causes = json!([{
+        "reason": "FieldValueInvalid", "field": "subsets[0].notReadyAddresses[0].ip",
+        "message": format!("Invalid value: \"192.168.56.70\": {detail}"),
+    }]);
+    assert_eq!(refused["details"]["causes"], causes, "{refused}");
+    let (code, made) = cluster.post(SLICES, slice("web", "IPv4", "192.168.56.70", 8080)).await;
+    assert_eq!(code, 201, "{made}");
+    let path = format!("{SLICES}/web");
+    let (code, refused) = cluster.put(&path, slice("web", "IPv4", "192.168.56.70", 6443)).await;
+    assert_eq!(code, 422, "{refused}");
+    let patch = json!({ "ports": [{ "name": "", "port": 6443, "protocol": "TCP" }] });
+    let (code, refused) = cluster.merge(&path, patch).await;
+    assert_eq!(code, 422, "{refused}");
+    let (_, kept) = cluster.get(&path).await;
+    assert_eq!(kept["ports"][0]["port"], 8080, "{kept}");
+}
+
+#[tokio::test]
+async fn what_belongs_to_the_api_servers_own_service_does_not_move_to_another() {
+    let cluster = Cluster::start().await;
     let labels = json!({ "metadata": { "labels": { "a": "b" } } });
-    let (code, own) = cluster.merge(&format!("{ENDPOINTS}/kubernetes"), labels).await;
+    let (code, own) = cluster.merge(&format!("{ENDPOINTS}/kubernetes"), labels.clone()).await;
     assert_eq!(code, 200, "{own}");
+    let path = format!("{SLICES}/kubernetes");
+    let (code, own) = cluster.merge(&path, labels).await;
+    assert_eq!(code, 200, "{own}");
+    let moved = json!({ "metadata": { "labels": { "kubernetes.io/service-name": "web" } } });
+    let (code, refused) = cluster.merge(&path, moved).await;
+    assert_eq!(code, 422, "{refused}");
+    assert!(message(&refused).contains("endpoints[0].addresses[0]: Invalid value"), "{refused}");
+    let elsewhere = SLICES.replace("default", "kube-system");
+    let mut own = slice("kubernetes", "IPv4", "192.168.56.70", 6443);
+    own["metadata"]["labels"] = json!({ "kubernetes.io/service-name": "kubernetes" });
+    let (code, refused) = cluster.post(&elsewhere, own).await;
+    assert_eq!(code, 422, "a Service of the same name: {refused}");
+}
+
+#[tokio::test]
+async fn the_api_server_has_all_addresses_of_its_node() {
+    let cluster = Cluster::start().await;
+    let internal = |address: &str| json!({ "type": "InternalIP", "address": address });
+    let six = |name: &str, address: &str| slice(name, "IPv6", address, 6443);
+    for (name, four, address) in [
+        ("node-1", "192.168.56.70", "fd00:192:168:56::70"),
+        ("node-2", "192.168.56.71", "fd00:192:168:56::71"),
+    ] {
+        let (code, made) = cluster.post("/api/v1/nodes", node(name)).await;
+        assert_eq!(code, 201, "{made}");
+        let status = json!({ "status": { "addresses": [internal(four), internal(address)] } });
+        let (code, told) = cluster.merge(&format!("/api/v1/nodes/{name}/status"), status).await;
+        assert_eq!(code, 200, "{told}");
+    }
+    let (code, refused) = cluster.post(SLICES, six("web", "fd00:192:168:56::70")).await;
+    assert_eq!(code, 422, "{refused}");
+    assert_eq!(
+        message(&refused),
+        "EndpointSlice.discovery.k8s.io \"web\" is invalid: endpoints[0].addresses[0]: Invalid \
+         value: \"fd00:192:168:56::70\": may not be the API server \
+         ([fd00:192:168:56::70]:6443); use the Service default/kubernetes to reach it"
+    );
+    let (code, made) = cluster.post(SLICES, six("other", "fd00:192:168:56::71")).await;
+    assert_eq!(code, 201, "another node: {made}");
+}
+
+#[tokio::test]
+async fn controllers_write_down_whatever_pods_there_are() {
+    let cluster = Cluster::start().await;
+    let controllers = kube::Client::new(cluster.router.clone(), "default");
+    let mut pods = slice("web", "IPv4", "10.244.1.2", 6443);
+    let host = json!({ "addresses": ["192.168.56.70"], "conditions": { "ready": false } });
+    pods["endpoints"].as_array_mut().unwrap().push(host);
+    let (code, refused) = cluster.post(SLICES, pods.clone()).await;
+    assert_eq!(code, 422, "by hand: {refused}");
+    for (path, object) in [(SLICES, pods), (ENDPOINTS, endpoints("web", "192.168.56.70", 6443))] {
+        let body = object.to_string();
+        let (code, made) = ask(&controllers, "POST", path, "application/json", &body).await;
+        assert_eq!(code, 201, "{made}");
+    }
 }
 
 #[tokio::test]

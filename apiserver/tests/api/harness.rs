@@ -79,7 +79,7 @@ impl Cluster {
         })
         .await
         .unwrap();
-        let router = server.router(User::new("system:controllers", &["system:masters"]));
+        let router = server.router(User::controllers());
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
             let stop = stop.clone();
