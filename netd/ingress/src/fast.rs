@@ -6,8 +6,8 @@
 //! they go this way. With the first one that is not, the connection and the bytes that were read
 //! belong to hyper, for good; what hyper reads in HTTP/2 may take the second half of this way
 //! ([`direct`]). Invariants: a request is looked at by the same table, and edited by the
-//! same rules; nothing is consumed before its answer has begun, so that it can still be handed over;
-//! an answer that can't be understood fully is never passed on.
+//! same rules; one that is handed over was sent to nobody; an answer that can't be understood fully
+//! is never passed on.
 
 mod ask;
 mod chunks;
@@ -21,7 +21,6 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use http::header::{self, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -31,9 +30,9 @@ use crate::limits::{BUFFER_SIZE, HANDSHAKE_TIMEOUT, HEAD_TIMEOUT};
 use crate::refusal::Refusal;
 use crate::table::{Found, Protocol, Route, Target};
 use crate::worker::Worker;
-use ask::Question;
+use ask::{Heard, Question};
 use chunks::Chunks;
-use head::{Answer, Body, Request, Simple};
+use head::{Body, Request, Simple};
 
 /// What is read from a socket at a time while bodies are small; the buffer is kept.
 const PART: usize = 16 << 10;
@@ -85,45 +84,33 @@ where
                 let Some(route) = find(worker, client, &request, &read) else {
                     return Next::Other(read);
                 };
-                let done = exchange.run(&route, &request).await;
+                let Target::Endpoints(Protocol::Http, endpoints) = &route.target else {
+                    return Next::Other(read);
+                };
+                let again = exchange.run(&route, endpoints, &request).await;
+                // To be told to end is to serve no further request.
+                if !again || end.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
+                    return Next::Closed;
+                }
                 read.extend_from_slice(&exchange.early);
                 exchange.early.clear();
-                match done {
-                    Done::Answered { again } => {
-                        read.advance(request.length);
-                        // To be told to end is to serve no further request.
-                        if !again || end.try_recv() != Err(oneshot::error::TryRecvError::Empty) {
-                            return Next::Closed;
-                        }
-                        exchange.forget_large_bodies();
-                        due = Instant::now() + HEAD_TIMEOUT;
-                    }
-                    Done::Nothing => return Next::Other(read),
-                }
+                read.advance(request.length);
+                exchange.forget_large_bodies();
+                due = Instant::now() + HEAD_TIMEOUT;
             }
         }
     }
 }
 
-/// The route of a request, if it can go this way.
+/// The route of a request, if what its Ingress asks for can be done this way.
 fn find(worker: &Worker, client: &Client, request: &Simple, bytes: &[u8]) -> Option<Arc<Route>> {
     let table = worker.table.load();
     let Found::Route(route) = table.find(request.host(bytes), request.path(bytes)) else {
         return None;
     };
     let options = &route.options;
-    let plain = matches!(route.target, Target::Endpoints(Protocol::Http, _))
-        && options.upstream_host.is_none()
-        && (client.tls || !options.ssl_redirect);
+    let plain = options.upstream_host.is_none() && (client.tls || !options.ssl_redirect);
     plain.then(|| route.clone())
-}
-
-/// How a request went.
-enum Done {
-    /// The client has an answer; may it send another request?
-    Answered { again: bool },
-    /// Nothing was sent to the client: another way may be tried.
-    Nothing,
 }
 
 struct Exchange<'a, S> {
@@ -140,34 +127,31 @@ struct Exchange<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
-    async fn run(&mut self, route: &Arc<Route>, request: &Simple) -> Done {
+    /// Serves a request; may its client send another one?
+    async fn run(
+        &mut self,
+        route: &Arc<Route>,
+        endpoints: &[SocketAddr],
+        request: &Simple,
+    ) -> bool {
         let (worker, head_only, began) = (self.worker, request.head_only, Instant::now());
-        let Target::Endpoints(_, endpoints) = &route.target else { return Done::Nothing };
-        let Some(endpoint) = worker.pool.choose(endpoints, &[]) else { return Done::Nothing };
-        let question = Question { worker, route, endpoint, head: &self.out, head_only, part: PART };
+        let question =
+            Question { worker, route, endpoints, head: &self.out, head_only, part: PART };
         let asking = question.ask(&mut self.answer, &mut self.head);
-        let trouble = match unless_gone(self.stream, &mut self.early, asking).await {
-            Some(Ok((backend, answer))) => {
-                worker.counts.answered(answer.status, began.elapsed());
-                return self.pass_on(endpoint, backend, answer).await;
+        match unless_gone(self.stream, &mut self.early, asking).await {
+            Some(Ok(heard)) => {
+                worker.counts.answered(heard.answer.status, began.elapsed());
+                self.pass_on(heard).await
             }
-            Some(Err(trouble)) => trouble,
+            Some(Err(refusal)) => self.refuse(&refusal, began, head_only).await,
             // Nobody waits for the answer any more.
-            None => return Done::Answered { again: false },
-        };
-        match question.refusal(trouble) {
-            Some(refusal) => self.refuse(&refusal, began, head_only).await,
-            None => Done::Nothing,
+            None => false,
         }
     }
 
-    /// Sends the answer to the client as it comes.
-    async fn pass_on(
-        &mut self,
-        endpoint: SocketAddr,
-        mut backend: TcpStream,
-        answer: Answer,
-    ) -> Done {
+    /// Sends the answer to the client as it comes; is the client sure to have all of it?
+    async fn pass_on(&mut self, heard: Heard) -> bool {
+        let Heard { endpoint, mut backend, answer } = heard;
         let mut body = Progress::of(answer.body);
         let whole = loop {
             let Ok(part) = body.read(&self.answer) else { break false };
@@ -196,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         if whole && answer.keeps && self.answer.is_empty() {
             self.worker.pool.put_plain(endpoint, backend);
         }
-        Done::Answered { again: whole }
+        whole
     }
 
     /// Sends what is there of the answer.
@@ -217,8 +201,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
         }
     }
 
-    /// Answers with a page that says why.
-    async fn refuse(&mut self, refusal: &Refusal, began: Instant, head_only: bool) -> Done {
+    /// Answers with a page that says why; did it get there?
+    async fn refuse(&mut self, refusal: &Refusal, began: Instant, head_only: bool) -> bool {
         tracing::debug!(word = refusal.word(), %refusal, "a request is not answered by a backend");
         let html = accepts_html(&self.out);
         let mut page = refusal.answer(html);
@@ -237,7 +221,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
             out.extend_from_slice(page.body());
         }
         self.head = out;
-        Done::Answered { again: self.send_head().await.is_ok() }
+        self.send_head().await.is_ok()
     }
 }
 

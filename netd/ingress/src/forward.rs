@@ -20,7 +20,7 @@ use crate::body::{BodyError, Download, Upload};
 use crate::connection::Guest;
 use crate::fast::direct::{self, Wish};
 use crate::headers;
-use crate::limits::RESPONSE_TIMEOUT;
+use crate::limits::{RESPONSE_TIMEOUT, TRIES};
 use crate::metrics::Failure;
 use crate::pool::{Lease, Peer, Sender};
 use crate::refusal::{Refusal, wants_html};
@@ -28,9 +28,6 @@ use crate::request::asked;
 use crate::table::{Found, Protocol, Route, Target};
 use crate::tunnel::Tunnel;
 use crate::worker::Worker;
-
-/// Endpoints that a request is tried at.
-const TRIES: usize = 2;
 
 /// Answers a request.
 pub(crate) async fn answer(
@@ -72,10 +69,8 @@ async fn forward(
     let host = endpoints.host(&route);
     if tunnel.is_none() && endpoints.protocol == Protocol::Http {
         let wish = Wish::of(&request, client, authority.as_ref(), host.as_ref());
-        if let Some(wish) = wish
-            && let Some(answer) = direct::answer(worker, &route, &endpoints.addresses, wish).await
-        {
-            return answer;
+        if let Some(wish) = wish {
+            return direct::answer(worker, &route, &endpoints.addresses, wish).await;
         }
     }
     let version = request.version();

@@ -10,6 +10,8 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection to a backend may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Endpoints that a request is tried at: one more if the first can't be reached.
+pub(crate) const TRIES: usize = 2;
 /// How long a backend may take to begin its answer while the request makes no progress either;
 /// `minictl.io/response-timeout` on the Ingress is another.
 pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);

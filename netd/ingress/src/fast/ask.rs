@@ -1,8 +1,9 @@
 //! A question to a backend by plain HTTP/1.1: a head goes there, the head of the answer comes back.
 //!
-//! Input: the bytes of a request without a body that may be sent twice (GET, HEAD). Output: the connection,
-//! what was read of the body already, and how the rest of it is found. Deliberately not here: who
-//! asks, and how the answer is passed on.
+//! Input: the bytes of a request without a body that may be sent twice (GET, HEAD), and endpoints.
+//! Output: the connection, what was read of the body already, and how the rest of it is found; or why
+//! there is no answer. An endpoint that can't be reached was sent nothing, so one other is tried.
+//! Deliberately not here: who asks, and how the answer is passed on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,8 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::head::{self, Answer, Response, Scribe};
+use crate::backend::ConnectError;
 use crate::connection::prepare;
-use crate::limits::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use crate::limits::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, TRIES};
 use crate::metrics::Failure;
 use crate::refusal::Refusal;
 use crate::table::Route;
@@ -26,7 +28,8 @@ use crate::worker::Worker;
 pub(super) struct Question<'a> {
     pub(super) worker: &'a Worker,
     pub(super) route: &'a Arc<Route>,
-    pub(super) endpoint: SocketAddr,
+    /// Those who may answer.
+    pub(super) endpoints: &'a [SocketAddr],
     /// The request.
     pub(super) head: &'a [u8],
     /// HEAD: the answer has no body.
@@ -35,11 +38,18 @@ pub(super) struct Question<'a> {
     pub(super) part: usize,
 }
 
-/// Why there is no answer.
+/// What is heard of a backend.
+pub(super) struct Heard {
+    pub(super) endpoint: SocketAddr,
+    pub(super) backend: TcpStream,
+    pub(super) answer: Answer,
+}
+
+/// Why an endpoint gives no answer.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// The endpoint can't be reached.
-    Connect,
+enum Trouble {
+    /// It can't be reached.
+    Connect(ConnectError),
     /// It broke off, or what it said is no answer.
     Broken(String),
     /// It did not begin to answer in time.
@@ -52,16 +62,49 @@ impl Question<'_> {
         self.route.options.response_timeout.unwrap_or(RESPONSE_TIMEOUT)
     }
 
-    /// Asks. Afterwards `bytes` begins with the body of the answer, and `scribe` has its head.
+    /// Asks one endpoint, or another one if the first can't be reached. Afterwards `bytes` begins
+    /// with the body of the answer, and `scribe` has its head.
     pub(super) async fn ask(
         &self,
         bytes: &mut BytesMut,
         scribe: &mut impl Scribe,
+    ) -> Result<Heard, Refusal> {
+        let (counts, pool) = (&self.worker.counts, &self.worker.pool);
+        let (mut tried, mut causes) = (Vec::new(), Vec::new());
+        while tried.len() < TRIES {
+            let Some(endpoint) = pool.choose(self.endpoints, &tried) else { break };
+            match self.ask_one(endpoint, bytes, scribe).await {
+                Ok((backend, answer)) => return Ok(Heard { endpoint, backend, answer }),
+                Err(Trouble::Connect(error)) => {
+                    counts.failed(Failure::Connect);
+                    pool.shun(endpoint);
+                    tried.push(endpoint);
+                    causes.push((endpoint, error.to_string()));
+                }
+                Err(Trouble::Broken(cause)) => {
+                    counts.failed(Failure::Broken);
+                    return Err(Refusal::Broken { route: self.route.clone(), endpoint, cause });
+                }
+                Err(Trouble::Late) => {
+                    counts.failed(Failure::Timeout);
+                    let patience = self.patience();
+                    return Err(Refusal::Late { route: self.route.clone(), endpoint, patience });
+                }
+            }
+        }
+        Err(Refusal::Unreachable { route: self.route.clone(), tried: causes })
+    }
+
+    async fn ask_one(
+        &self,
+        endpoint: SocketAddr,
+        bytes: &mut BytesMut,
+        scribe: &mut impl Scribe,
     ) -> Result<(TcpStream, Answer), Trouble> {
         loop {
-            let kept = self.worker.pool.take_plain(self.endpoint);
+            let kept = self.worker.pool.take_plain(endpoint);
             let is_kept = kept.is_some();
-            match self.ask_by(kept, bytes, scribe).await {
+            match self.ask_by(kept, endpoint, bytes, scribe).await {
                 // A kept connection had ended: that says nothing about the endpoint.
                 Err(Trouble::Broken(_)) if is_kept && bytes.is_empty() => {}
                 Ok((backend, answer)) => {
@@ -76,13 +119,14 @@ impl Question<'_> {
     async fn ask_by(
         &self,
         kept: Option<TcpStream>,
+        endpoint: SocketAddr,
         bytes: &mut BytesMut,
         scribe: &mut impl Scribe,
     ) -> Result<(TcpStream, Answer), Trouble> {
         bytes.clear();
         let mut backend = match kept {
             Some(kept) => kept,
-            None => connect(self.endpoint).await.ok_or(Trouble::Connect)?,
+            None => connect(endpoint).await?,
         };
         let broken = |error: io::Error| Trouble::Broken(error.to_string());
         backend.write_all(self.head).await.map_err(broken)?;
@@ -105,31 +149,18 @@ impl Question<'_> {
         let answer = timeout(self.patience(), reading).await.unwrap_or(Err(Trouble::Late))?;
         Ok((backend, answer))
     }
-
-    /// What a client is told about it, unless another way may be tried: nothing was sent yet.
-    pub(super) fn refusal(&self, trouble: Trouble) -> Option<Refusal> {
-        let (route, endpoint) = (self.route.clone(), self.endpoint);
-        let counts = &self.worker.counts;
-        match trouble {
-            Trouble::Connect => {
-                counts.failed(Failure::Connect);
-                self.worker.pool.shun(endpoint);
-                None
-            }
-            Trouble::Broken(cause) => {
-                counts.failed(Failure::Broken);
-                Some(Refusal::Broken { route, endpoint, cause })
-            }
-            Trouble::Late => {
-                counts.failed(Failure::Timeout);
-                Some(Refusal::Late { route, endpoint, patience: self.patience() })
-            }
-        }
-    }
 }
 
-async fn connect(endpoint: SocketAddr) -> Option<TcpStream> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok()?.ok()?;
-    prepare(&stream).ok()?;
-    Some(stream)
+async fn connect(endpoint: SocketAddr) -> Result<TcpStream, Trouble> {
+    let connecting = async {
+        let stream = TcpStream::connect(endpoint).await?;
+        prepare(&stream)?;
+        Ok(stream)
+    };
+    let error = match timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => ConnectError::Connect(error),
+        Err(_) => ConnectError::Timeout(CONNECT_TIMEOUT),
+    };
+    Err(Trouble::Connect(error))
 }

@@ -17,7 +17,7 @@ use http::{Method, Request, Uri, Version};
 use hyper::body::Frame;
 use tokio::net::TcpStream;
 
-use super::ask::Question;
+use super::ask::{Heard, Question};
 use super::chunks::{Broken, Chunks};
 use super::head;
 use crate::body::{BodyError, Download};
@@ -93,29 +93,24 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Asks one of the endpoints, which speak plain HTTP/1.1; `None` if it can't be reached, so that nothing
-/// was sent.
+/// Asks one of the endpoints, which speak plain HTTP/1.1.
 pub(crate) async fn answer(
     worker: &Arc<Worker>,
     route: &Arc<Route>,
     endpoints: &[SocketAddr],
     wish: Wish<'_>,
-) -> Option<Result<http::Response<Download>, Refusal>> {
-    let endpoint = worker.pool.choose(endpoints, &[])?;
+) -> Result<http::Response<Download>, Refusal> {
     let (head, head_only) = (wish.written(), *wish.method == Method::HEAD);
-    let question = Question { worker, route, endpoint, head: &head, head_only, part: SMALL.0 };
+    let question = Question { worker, route, endpoints, head: &head, head_only, part: SMALL.0 };
     let mut bytes = BytesMut::with_capacity(SMALL.0);
     let mut headers = HeaderMap::with_capacity(SMALL.1);
-    let (backend, answer) = match question.ask(&mut bytes, &mut headers).await {
-        Ok(heard) => heard,
-        Err(trouble) => return question.refusal(trouble).map(Err),
-    };
+    let Heard { endpoint, backend, answer } = question.ask(&mut bytes, &mut headers).await?;
     let pool = answer.keeps.then(|| worker.pool.clone());
     let backend = Backend { stream: backend, endpoint, pool };
     let mut response = http::Response::new(download(backend, answer.body, bytes));
     *response.status_mut() = answer.status;
     *response.headers_mut() = headers;
-    Some(Ok(response))
+    Ok(response)
 }
 
 /// A connection that an answer comes by.

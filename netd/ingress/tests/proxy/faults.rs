@@ -5,12 +5,16 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use ingress::objects::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::rig::{Rig, Rules, Server, free_address, get, raw, reason, soon};
+use crate::rig::{Rig, Rules, Server, free_address, get, raw, reason, send, soon, text};
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_is_named() {
@@ -36,6 +40,35 @@ async fn another_endpoint_is_tried_when_one_refuses() {
     // It is not asked again and again: what failed is asked last for a while.
     assert!(count <= 3, "{failures}");
     assert!(page.contains("minictl_ingress_requests_total{code=\"200\"} 40"), "{page}");
+}
+
+/// With many endpoints that refuse, a request is tried at two of them whichever way it takes, and both
+/// are named.
+#[tokio::test]
+async fn a_request_is_tried_at_one_other_endpoint() {
+    let dead = std::array::from_fn::<_, 5, _>(|_| free_address());
+    for (method, by_http2) in [("GET", false), ("GET", true), ("DELETE", false), ("DELETE", true)] {
+        let rig = Rig::start(Rules::default().lead("", "/", "web", &dead));
+        let request = Request::builder().method(method);
+        let body = Full::<Bytes>::default();
+        let answer = if by_http2 {
+            let request = request.uri("http://a.test/").body(body).unwrap();
+            let io = TokioIo::new(TcpStream::connect(rig.plain).await.unwrap());
+            let (mut sender, connection) =
+                http2::handshake(TokioExecutor::new(), io).await.unwrap();
+            tokio::spawn(connection);
+            text(soon("an answer", sender.send_request(request)).await.unwrap()).await
+        } else {
+            send(rig.plain, request.uri("/").header("host", "a.test").body(body).unwrap()).await
+        };
+        assert_eq!(reason(&answer), "connect-failed");
+        let page = answer.body();
+        let named = dead.iter().filter(|one| page.contains(&format!("{one}:"))).count();
+        assert_eq!(named, 2, "{method}, HTTP/2: {by_http2}: {page}");
+        let counters = rig.proxy.counters().render();
+        let failures = counters.lines().find(|line| line.contains("kind=\"connect\"")).unwrap();
+        assert!(failures.ends_with(" 2"), "{method}, HTTP/2: {by_http2}: {failures}");
+    }
 }
 
 #[tokio::test]
