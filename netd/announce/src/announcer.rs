@@ -105,6 +105,8 @@ pub struct Announcer {
     drowsy: Drowsy,
     taken: u64,
     conflicts: u64,
+    /// Somebody came or went since [`Self::others_changed`] was asked.
+    others_changed: bool,
 }
 
 /// How often the node was not awake, of late.
@@ -134,6 +136,7 @@ impl Announcer {
             drowsy: Drowsy::default(),
             taken: 0,
             conflicts: 0,
+            others_changed: false,
         }
     }
 
@@ -172,6 +175,7 @@ impl Announcer {
         if let Content::Beat(beat) = &frame.content {
             let is_peer = beat.cluster == self.cluster && beat.node != self.node;
             if is_peer && segment.hear(now, frame.from, beat) {
+                self.others_changed = true;
                 self.decide(now, &mut actions);
             }
             return actions;
@@ -186,7 +190,7 @@ impl Announcer {
     pub fn tick(&mut self, now: Moment) -> Vec<Action> {
         let mut actions = self.wake(now);
         for segment in self.open.values_mut() {
-            segment.peers.bury(now);
+            self.others_changed |= segment.peers.bury(now);
         }
         self.decide(now, &mut actions);
         actions
@@ -216,6 +220,12 @@ impl Announcer {
         let segments = || self.open.values().map(|segment| &segment.peers);
         let silent = segments().flat_map(Peers::silent);
         silent.filter(|name| !segments().any(|peers| peers.knows(name))).cloned().collect()
+    }
+
+    /// May [`Self::silent`] say something else than when this was asked last? Frames are many, and
+    /// few of them tell news.
+    pub(crate) fn others_changed(&mut self) -> bool {
+        std::mem::take(&mut self.others_changed)
     }
 
     /// How things stand.
@@ -299,6 +309,8 @@ impl Announcer {
 
     /// Opens and closes links as the offers want it.
     fn follow(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        // Who was missed on a link that is closed is not any more.
+        self.others_changed = true;
         let offered = |lan: &Lan| -> BTreeSet<IpAddr> {
             let fits = |(address, wanted): &(&IpAddr, &Wanted)| {
                 let home = self.home(**address).map(|home| home.index);
@@ -336,14 +348,10 @@ impl Announcer {
 
     fn close(&mut self, index: u32, now: Moment, actions: &mut Vec<Action>) {
         let Some(segment) = self.open.remove(&index) else { return };
-        let farewell = {
-            let me = self.me(&segment, now);
-            let mut sequence = self.sequence;
-            let farewell = segment.farewell(&me, &mut sequence);
-            self.sequence = sequence;
-            farewell
-        };
-        actions.push(Action::Send(index, farewell.bytes()));
+        let mut sequence = self.sequence;
+        let farewells = segment.farewells(&self.me(&segment, now), &mut sequence);
+        self.sequence = sequence;
+        actions.extend(farewells.map(|farewell| Action::Send(index, farewell.bytes())));
         actions.push(Action::Close(index));
         self.groups.remove(&index);
         let gone = segment.held().map(|address| Told::Yields { address, to: None });

@@ -38,8 +38,8 @@ const DEFENCE: Duration = Duration::from_secs(10);
 const SUSPECT: Duration = Duration::from_millis(500);
 /// The same stranger is told of again after this long.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
-/// Strangers and nodes that are remembered: anybody may invent addresses.
-const REMEMBERED: usize = 1024;
+/// Strangers and nodes that are remembered: anybody may invent addresses and names.
+pub(crate) const REMEMBERED: usize = 1024;
 
 /// A link that nodes may have in common: Ethernet, up, and not of the pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,9 +335,10 @@ impl Segment {
         (0..=u8::MAX).zip(cut).map(message).map(|m| self.beat(me, sequence, m)).collect()
     }
 
-    /// The frame that tells the others not to wait.
-    pub(crate) fn farewell(&self, me: &Me<'_>, sequence: &mut u64) -> Frame {
-        self.beat(me, sequence, Message::Farewell)
+    /// The frames that tell the others not to wait. Who hears none of them misses this node until
+    /// it speaks again, however well it lives: so not one, which may be lost.
+    pub(crate) fn farewells(&self, me: &Me<'_>, sequence: &mut u64) -> [Frame; 3] {
+        [(); 3].map(|()| self.beat(me, sequence, Message::Farewell))
     }
 
     fn beat(&self, me: &Me<'_>, sequence: &mut u64, message: Message) -> Frame {

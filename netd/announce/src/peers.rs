@@ -3,8 +3,12 @@
 //! A state machine over times and beats, without a clock of its own. A node lives while it is heard
 //! and did not say farewell; what it offers is what it said last. One that was heard and then fell
 //! silent is told apart from one that said farewell, or never spoke: these may well serve what they
-//! are handed. Invariant: the answers depend only
-//! on what came in, so a test can play any history.
+//! are handed. Silence lasts until the node speaks: connections are remembered for it for hours,
+//! and the API server may have been lost with it, so no time is long enough. Whether a name is a
+//! node's at all the caller knows.
+//!
+//! Invariants: the answers depend only on what came in, so a test can play any history; what is kept
+//! is bounded, whatever is heard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,13 +18,10 @@ use std::time::Duration;
 use crate::Moment;
 use crate::frame::Mac;
 use crate::frame::beat::{Beat, Grade, Message};
+use crate::link::REMEMBERED;
 
 /// A node that is not heard for this long is dead: three beats may be lost.
 pub const DEAD: Duration = Duration::from_millis(350);
-/// Silence counts for this long. Far longer than Kubernetes needs to see for itself that a node is
-/// lost, and to start an API server anew that was lost with it; a node that lives, and has nothing to
-/// offer and so nothing to say any more, is not left out for ever.
-const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// The nodes heard on one link.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +48,7 @@ struct Peer {
 pub enum Heard {
     /// A node is there that was not.
     Came,
-    /// What a node offers, or how well, is not what it was; or it left.
+    /// What a node offers, or how well, is not what it was; or it left, or is not missed any more.
     Changed,
     /// Nothing.
     Same,
@@ -56,7 +57,9 @@ pub enum Heard {
 impl Peers {
     /// Takes in a beat.
     pub fn hear(&mut self, now: Moment, from: Mac, beat: &Beat) -> Heard {
-        self.missed.remove(&beat.node);
+        let was_missed = self.missed.remove(&beat.node).is_some();
+        let unknown = if was_missed { Heard::Changed } else { Heard::Same };
+        let is_full = self.known.len() >= REMEMBERED;
         let known = self.known.get_mut(&beat.node);
         match (&beat.message, known) {
             (_, Some(peer)) if beat.sequence <= peer.sequence => Heard::Same,
@@ -66,7 +69,8 @@ impl Peers {
                 peer.offers.clear();
                 if was_there { Heard::Changed } else { Heard::Same }
             }
-            (Message::Farewell, None) => Heard::Same,
+            (Message::Farewell, None) => unknown,
+            (Message::Alive { .. }, None) if is_full => unknown,
             (Message::Alive { grade, part, parts, offers }, Some(peer)) if !peer.left => {
                 let offers: BTreeSet<IpAddr> = offers.iter().copied().collect();
                 let same = peer.grade == *grade
@@ -96,13 +100,26 @@ impl Peers {
     /// Forgets who was not heard for too long; says whether anybody was.
     pub fn bury(&mut self, now: Moment) -> bool {
         let is_lost = |peer: &Peer| now >= peer.heard + DEAD;
-        let lost = self.known.extract_if(.., |_, peer| is_lost(peer));
-        let missed: Vec<_> =
-            lost.filter(|(_, peer)| !peer.left).map(|(name, _)| (name, now)).collect();
-        let is_any = !missed.is_empty();
-        self.missed.extend(missed);
-        self.missed.retain(|_, since| now < *since + FORGOTTEN);
+        let lost: Vec<_> = self.known.extract_if(.., |_, peer| is_lost(peer)).collect();
+        let is_any = !lost.is_empty();
+        let missed = lost.into_iter().filter(|(_, peer)| !peer.left);
+        self.missed.extend(missed.map(|(name, _)| (name, now)));
+        self.forget_the_first();
         is_any
+    }
+
+    /// Of too many that are missed, those who were first: names that somebody invented must not be
+    /// in the way of nodes that fall silent later.
+    fn forget_the_first(&mut self) {
+        let excess = self.missed.len().saturating_sub(REMEMBERED);
+        if excess == 0 {
+            return;
+        }
+        let mut by_time: Vec<_> = self.missed.iter().map(|(n, at)| (*at, n.clone())).collect();
+        by_time.sort_unstable();
+        for (_, name) in by_time.drain(..excess) {
+            self.missed.remove(&name);
+        }
     }
 
     /// One was deaf for so long oneself: the others are not to blame.
@@ -184,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn who_falls_silent_is_missed_until_it_speaks_or_is_forgotten() {
+    fn who_falls_silent_is_missed_until_it_speaks() {
         let silent = |peers: &Peers| peers.silent().map(ToString::to_string).collect::<Vec<_>>();
         let mut peers = Peers::default();
         peers.hear(at(0), MAC, &alive(1, &[200]));
@@ -198,14 +215,48 @@ mod tests {
         assert!(silent(&peers).is_empty(), "it said farewell");
         peers.hear(at(1000), MAC, &alive(4, &[200]));
         peers.bury(at(1350));
-        peers.hear(at(1400), MAC, &beat(5, Message::Farewell));
+        assert_eq!(peers.hear(at(1400), MAC, &beat(5, Message::Farewell)), Heard::Changed);
         assert!(silent(&peers).is_empty(), "it lives, and says that it goes");
         peers.hear(at(2000), MAC, &alive(6, &[200]));
         peers.bury(at(2350));
-        peers.bury(at(602_349));
-        assert_eq!(silent(&peers), ["node-2"]);
-        peers.bury(at(602_350));
-        assert!(silent(&peers).is_empty(), "by now the API knows better");
+        let hours = |hours: u64| at(hours * 3_600_000);
+        peers.bury(hours(13));
+        assert_eq!(silent(&peers), ["node-2"], "longer than any connection is remembered");
+        peers.hear(hours(14), MAC, &alive(7, &[200]));
+        assert!(silent(&peers).is_empty());
+    }
+
+    #[test]
+    fn invented_names_are_not_kept_without_bound_and_keep_no_node_from_being_missed() {
+        let mut peers = Peers::default();
+        peers.hear(at(0), MAC, &alive(1, &[200]));
+        let invented =
+            |number: usize| Beat { node: format!("x-{number}").into(), ..alive(1, &[200]) };
+        let flood = |peers: &mut Peers, now| {
+            let heard = (0..3000).filter(|n| peers.hear(now, MAC, &invented(*n)) == Heard::Came);
+            heard.count()
+        };
+        assert_eq!(flood(&mut peers, at(100)), REMEMBERED - 1);
+        assert_eq!(peers.hear(at(200), MAC, &alive(2, &[201])), Heard::Changed, "still heard");
+        assert!(peers.bury(at(450)));
+        assert_eq!(peers.macs().map(|(name, _)| name).collect::<Vec<_>>(), ["node-2"]);
+        assert_eq!(peers.silent().count(), REMEMBERED - 1);
+        for round in 1..4 {
+            let now = at(round * 1000);
+            peers.hear(now, MAC, &alive(round + 2, &[200]));
+            for number in 3000..6000 {
+                let beat = Beat { node: format!("{round}-{number}").into(), ..alive(1, &[200]) };
+                peers.hear(now, MAC, &beat);
+            }
+            assert!(peers.bury(now + DEAD));
+            assert_eq!(peers.silent().count(), REMEMBERED);
+            assert_eq!(peers.known.len(), 0);
+        }
+        // Whoever was in the way is not any more.
+        peers.hear(at(5000), MAC, &alive(9, &[200]));
+        peers.bury(at(5350));
+        assert_eq!(peers.silent().count(), REMEMBERED);
+        assert!(peers.silent().any(|name| **name == *"node-2"));
     }
 
     #[test]

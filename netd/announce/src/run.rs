@@ -1,8 +1,8 @@
 //! Lets an [`Announcer`] act on the links of this process' network namespace.
 //!
 //! Inputs: orders, what the kernel says of links and addresses, frames, and the clock. Outputs:
-//! frames, memberships, which nodes are silent, and what is told to the caller. Holds no policy. A link that can't be
-//! opened is told in the log and tried again; the others go on.
+//! frames, memberships, which nodes are silent, and what is told to the caller. Holds no policy. A
+//! link that can't be opened is told in the log and tried again; the others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -134,8 +134,14 @@ pub async fn run(
             }
         };
         runner.act(actions, &mut tell);
-        let silent = runner.announcer.silent();
-        inbox.silent.send_if_modified(|old| std::mem::replace(old, silent.clone()) != silent);
+        if runner.announcer.others_changed() {
+            let silent = runner.announcer.silent();
+            inbox.silent.send_if_modified(|old| {
+                let differs = *old != silent;
+                *old = silent;
+                differs
+            });
+        }
     }
     let now = runner.now();
     let actions = runner.announcer.farewell(now);

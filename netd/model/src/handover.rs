@@ -11,8 +11,12 @@
 //! it takes the mark away and chooses among its own pods. Where endpoints come and go, the choice
 //! for a client may change, so the first node remembers what it chose for as long as the connection
 //! lives. A node that is not heard on the network any more gets nobody new, long before the cluster
-//! takes its endpoints away, and keeps what is remembered for it: it may come back. It happens before anything else sees the packet, in a table of its own of the family
-//! `netdev`, whatever the engine is.
+//! takes its endpoints away. It keeps the connections of TCP that are remembered for it, because it
+//! may come back, until their clients begin anew. What has no beginning (UDP) goes to another node at
+//! once: its client would send to a dead node for ever, and each packet would refresh the memory.
+//!
+//! It happens before anything else sees the packet, in a table of its own of the family `netdev`,
+//! whatever the engine is.
 //!
 //! Not handed over: fragments, because only the first has ports, and what comes from nodes and pods,
 //! which are served where they are. Deliberately not here: who announces an address.
@@ -158,11 +162,11 @@ pub fn walk(state: &State, packet: &Packet, arrival: Arrival) -> Way {
     if arrival.marked || !is_spread || state.layout.is_inside(packet.source) {
         return Way::Here;
     }
-    // A client that asks again, because nobody answered, is not sent to the same silent node again.
-    let is_lost = |node: &NodeId| arrival.begins && state.layout.silent.contains(node);
-    let remembered = arrival.remembered.filter(|node| !is_lost(node));
     // What goes on belongs to the slot's own node, and only another node remembered that.
     let is_new = arrival.begins || frontend.protocol != Protocol::Tcp;
+    // A client that asks again, because nobody answered, is not sent to the same silent node again.
+    let is_lost = |node: &NodeId| is_new && state.layout.silent.contains(node);
+    let remembered = arrival.remembered.filter(|node| !is_lost(node));
     let slot = packet.random % SLOTS;
     let chosen = remembered.or_else(|| state.elements.node_of(frontend, slot, is_new));
     let address = chosen

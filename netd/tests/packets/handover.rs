@@ -300,6 +300,41 @@ fn while_a_node_is_silent_others_get_who_calls_and_it_keeps_whom_it_has() {
 }
 
 #[test]
+fn a_socket_for_datagrams_leaves_the_node_that_fell_silent() {
+    if !root() {
+        return;
+    }
+    let net = Three::new();
+    let _servers = net.serve();
+    let mut snapshot = three_nodes();
+    add(&mut snapshot, "web", balanced, &EVERYWHERE);
+    let mut netds = net.netds(&snapshot);
+    let at_node_2 = |to: String| {
+        let mut sockets = (0..200).map(|_| udp_socket(&net.client, at(&to)));
+        let found = sockets.find(|socket| udp_ask(socket).name() == "two");
+        found.expect("node 2 gets somebody")
+    };
+    let sockets = [format!("{VIP}:80"), format!("[{VIP6}]:80")].map(at_node_2);
+    net.switch.ip("link set n2 down");
+    for socket in &sockets {
+        assert_eq!(udp_ask(socket), Outcome::Silence, "nobody knows it yet");
+    }
+    net.falls_silent(&mut netds, &mut snapshot);
+    let now_at = sockets.each_ref().map(|socket| {
+        let outcome = udp_ask(socket);
+        assert!(answered(&outcome, &["one", "three"], &[]), "{outcome:?}");
+        outcome.name()
+    });
+    // Who serves them now is remembered like any other choice.
+    net.switch.ip("link set n2 up");
+    snapshot.silent.clear();
+    net.hear(&mut netds, &snapshot);
+    for (socket, name) in sockets.iter().zip(&now_at) {
+        assert_eq!(udp_ask(socket).name(), *name, "it stays, though node 2 is back");
+    }
+}
+
+#[test]
 fn who_called_a_node_that_just_died_is_served_when_it_calls_again() {
     if !root() {
         return;

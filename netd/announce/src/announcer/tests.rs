@@ -307,6 +307,37 @@ fn a_node_that_is_heard_on_another_link_is_not_missed() {
 }
 
 #[test]
+fn who_is_silent_is_looked_at_only_when_somebody_came_or_went() {
+    let mut world = settled();
+    let news = |world: &mut World| world.nodes[0].announcer.others_changed();
+    assert!(news(&mut world), "the others came");
+    world.pass(1_000);
+    assert!(!news(&mut world), "beats that tell nothing new");
+    world.nodes[2].alive = false;
+    world.pass(450);
+    assert!(news(&mut world), "one fell silent");
+    world.pass(1_000);
+    assert!(!news(&mut world), "and still is");
+    let now = world.now;
+    world.does(0, |announcer| announcer.set_links(now, Vec::new()));
+    assert!(news(&mut world) && world.missed_by(0).is_empty(), "nobody is missed on no link");
+}
+
+#[test]
+fn a_farewell_of_which_most_is_lost_is_one() {
+    let mut world = settled();
+    let now = world.now;
+    world.does(2, |announcer| announcer.farewell(now));
+    for node in &mut world.nodes[..2] {
+        let last = node.waiting.pop().expect("it was told");
+        assert!(node.waiting.len() >= 2, "more than once");
+        node.waiting = vec![last];
+    }
+    world.pass(700);
+    assert!((0..2).all(|node| world.missed_by(node).is_empty()));
+}
+
+#[test]
 fn a_node_that_says_farewell_is_replaced_at_once() {
     let mut world = settled();
     let winner = world.only(FOUR).unwrap();

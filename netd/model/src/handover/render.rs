@@ -330,8 +330,8 @@ fn errors(family: Family) -> Vec<String> {
     ]
 }
 
-/// A packet begins a connection.
-const BEGINS: &str = "tcp flags & (syn | ack) == syn";
+/// A packet begins a connection, or is of a protocol whose packets do not tell.
+const MAY_BEGIN: [&str; 2] = ["tcp flags & (syn | ack) == syn", "meta l4proto != tcp"];
 
 /// Returns to who is new here; what is known goes its way.
 fn recall(layout: &Layout, family: Family) -> Vec<String> {
@@ -346,14 +346,14 @@ fn recall(layout: &Layout, family: Family) -> Vec<String> {
         format!("{ip} saddr @{nodes} {AS_EVER}"),
         "meta mark set 0".to_owned(),
         format!("meta mark set {} map @{flows}", flow(family)),
-        format!("{BEGINS} meta mark @{silent} goto anew{digit}"),
-        format!("meta mark >= {:#x} goto remember{digit}", NodeId::FIRST),
     ]);
+    rules.extend(MAY_BEGIN.map(|begins| format!("{begins} meta mark @{silent} goto anew{digit}")));
+    rules.push(format!("meta mark >= {:#x} goto remember{digit}", NodeId::FIRST));
     rules
 }
 
-/// A client begins a connection, perhaps for the second time, and the node that was chosen for it
-/// is not heard: another is to be.
+/// A client begins a connection, perhaps for the second time, or sends another datagram, and the
+/// node that was chosen for it is not heard: another is to be.
 fn anew(family: Family) -> Vec<String> {
     vec![format!("jump {}", Special::Forget.chain(family)), "meta mark set 0".to_owned()]
 }
@@ -364,8 +364,7 @@ fn hand_over(family: Family) -> Vec<String> {
         [Container::Slots, Container::StandIns].map(|container| container.name(family));
     let by_slot = format!("meta mark set {} . meta mark map", frontend(family));
     // What goes on belongs to the slot's own node, and only another node remembered that.
-    let is_new = [BEGINS, "meta l4proto != tcp"];
-    let mut rules = is_new.map(|is_new| format!("{is_new} {by_slot} @{stand_ins}")).to_vec();
+    let mut rules = MAY_BEGIN.map(|begins| format!("{begins} {by_slot} @{stand_ins}")).to_vec();
     rules.extend([
         format!("meta mark < {:#x} {by_slot} @{slots}", NodeId::FIRST),
         // Nobody was chosen: the mark still says the slot.

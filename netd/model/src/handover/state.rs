@@ -21,8 +21,8 @@ pub enum Key {
     Node(IpAddr),
     /// A slot whose node is not heard: another stands in for it with whoever is new.
     StandIn(Frontend, u32),
-    /// A node that is not heard: whoever begins a connection is not sent there, even if it was
-    /// before.
+    /// A node that is not heard: whoever begins a connection, or sends a datagram, is not sent
+    /// there, even if it was before.
     Silent(Family, NodeId),
 }
 

@@ -9,6 +9,7 @@ use super::spread::{Weights, slots, without};
 use super::{
     Arrival, Elements, Key, Layout, NodeId, SLOTS, State, Way, apply, desired, desired_of_touched,
 };
+use crate::address::Protocol;
 use crate::cases::at::{CLIENT, FAR_POD, OTHER_NODE};
 use crate::cases::world::{add, cluster, ip, packet, place, ready, translated, web};
 use crate::dataplane::Dataplane;
@@ -16,7 +17,7 @@ use crate::handover::{diff, walk};
 use crate::nft::{self, Engine};
 use crate::packet::From::Network;
 use crate::packet::{Outcome, Packet};
-use crate::snapshot::{Endpoint, Node, Service, Snapshot};
+use crate::snapshot::{Endpoint, Node, Service, ServicePort, Snapshot};
 use crate::{handover, ipvs};
 
 const VIP: &str = "203.0.113.9";
@@ -267,6 +268,38 @@ fn a_silent_node_gets_no_new_client_from_any_other_and_those_it_has_stay() {
         assert_eq!(way(again), way(NEW), "nobody answered, so another shall");
         let other = Arrival { remembered: Some(NodeId::of("node-3")), ..again };
         assert_eq!(way(other), Way::To(ip("192.168.56.72")), "a packet that was sent twice");
+    }
+}
+
+#[test]
+fn what_has_no_beginning_leaves_a_silent_node_with_its_next_packet() {
+    for protocol in [Protocol::Udp, Protocol::Sctp] {
+        let on = |service: Service| {
+            let ports = service.ports.into_iter().map(|port| ServicePort { protocol, ..port });
+            Service { ports: ports.collect(), ..service }
+        };
+        let table = |silent: &[&str]| {
+            let mut snapshot = seen_by("node-1", on(balanced()), three());
+            snapshot.silent = silent.iter().map(|name| Arc::from(*name)).collect();
+            state(&snapshot).unwrap()
+        };
+        let (all_heard, meanwhile) = (table(&[]), table(&["node-2"]));
+        let goes_on = |node: Option<&str>| Arrival {
+            remembered: node.map(NodeId::of),
+            begins: false,
+            marked: false,
+        };
+        for random in 0..SLOTS {
+            let mut packet = packet(Network, CLIENT, "203.0.113.9:80", random);
+            packet.to.protocol = protocol;
+            let node_2 = Way::To(ip("192.168.56.71"));
+            assert_eq!(walk(&all_heard, &packet, goes_on(Some("node-2"))), node_2, "{protocol}");
+            let left = walk(&meanwhile, &packet, goes_on(Some("node-2")));
+            assert_ne!(left, node_2, "{protocol}");
+            assert_eq!(left, walk(&meanwhile, &packet, goes_on(None)), "{protocol}: as if new");
+            let other = walk(&meanwhile, &packet, goes_on(Some("node-3")));
+            assert_eq!(other, Way::To(ip("192.168.56.72")), "{protocol}: nobody else moves");
+        }
     }
 }
 
