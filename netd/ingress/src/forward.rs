@@ -112,6 +112,10 @@ fn route(worker: &Worker, request: &Request<Incoming>) -> Result<Arc<Route>, Ref
         Found::Route(route) => Ok(route.clone()),
         Found::NoHost => Err(Refusal::NoHost { host: asked.host.into() }),
         Found::NoPath => Err(Refusal::NoPath { host: asked.host.into(), path: asked.path.into() }),
+        Found::NoPathWithoutHost => {
+            let (host, path) = (asked.host.into(), asked.path.into());
+            Err(Refusal::NoPathWithoutHost { host, path })
+        }
     }
 }
 

@@ -43,6 +43,13 @@ pub enum Refusal {
         /// The path without its query.
         path: Box<str>,
     },
+    /// No rule for the host, and no rule without a host for the path.
+    NoPathWithoutHost {
+        /// What was asked for; empty if nothing was.
+        host: Box<str>,
+        /// The path without its query.
+        path: Box<str>,
+    },
     /// There is nobody to ask.
     Nobody {
         /// What led here.
@@ -96,7 +103,9 @@ impl Refusal {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
-            Self::NoHost { .. } | Self::NoPath { .. } => StatusCode::NOT_FOUND,
+            Self::NoHost { .. } | Self::NoPath { .. } | Self::NoPathWithoutHost { .. } => {
+                StatusCode::NOT_FOUND
+            }
             Self::Nobody { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unresolved { .. } | Self::Unreachable { .. } | Self::Broken { .. } => {
                 StatusCode::BAD_GATEWAY
@@ -120,7 +129,7 @@ impl Refusal {
             Self::Method => "method-not-allowed",
             Self::TransferCoding => "transfer-coding",
             Self::NoHost { .. } => "no-rule-for-host",
-            Self::NoPath { .. } => "no-rule-for-path",
+            Self::NoPath { .. } | Self::NoPathWithoutHost { .. } => "no-rule-for-path",
             Self::Nobody { .. } => "no-endpoints",
             Self::Unresolved { .. } => "name-not-resolved",
             Self::Unreachable { .. } => "connect-failed",
@@ -180,13 +189,21 @@ impl fmt::Display for Refusal {
             Self::NoHost { host } => {
                 write!(f, "No Ingress has a rule for host {}.", shown(host))
             }
-            Self::NoPath { host, path } if host.is_empty() => {
-                let path = shown(path);
-                write!(f, "Ingresses have rules without a host, but none for path {path}.")
-            }
             Self::NoPath { host, path } => {
                 let (host, path) = (shown(host), shown(path));
                 write!(f, "Ingresses have rules for host {host}, but none for path {path}.")
+            }
+            Self::NoPathWithoutHost { host, path } if host.is_empty() => {
+                let path = shown(path);
+                write!(f, "Ingresses have rules without a host, but none for path {path}.")
+            }
+            Self::NoPathWithoutHost { host, path } => {
+                let (host, path) = (shown(host), shown(path));
+                write!(
+                    f,
+                    "No Ingress has a rule for host {host}, and those without a host have none \
+                     for path {path}."
+                )
             }
             Self::Nobody { route, why } => {
                 write!(f, "Ingress {} leads here, but {why}.", route.ingress)
@@ -271,6 +288,17 @@ mod tests {
         let (answer, html) = page(&refusal, Some("text/html,application/xhtml+xml"));
         assert_eq!(answer.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
         assert!(html.contains("<h1>404 Not Found</h1>"), "{html}");
+    }
+
+    #[test]
+    fn a_page_names_no_rule_that_does_not_exist() {
+        let no_path = |host: &str| {
+            Refusal::NoPathWithoutHost { host: host.into(), path: "/b".into() }.to_string()
+        };
+        assert_eq!(no_path(""), "Ingresses have rules without a host, but none for path /b.");
+        let sentence = "No Ingress has a rule for host x.test, and those without a host have none \
+                        for path /b.";
+        assert_eq!(no_path("x.test"), sentence);
     }
 
     #[test]

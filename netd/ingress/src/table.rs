@@ -83,6 +83,8 @@ pub enum Found<'a> {
     Route(&'a Arc<Route>),
     /// The host has rules, but none for this path.
     NoPath,
+    /// No rule names this host, and of those without a host none is for this path.
+    NoPathWithoutHost,
     /// There is no rule for this host.
     NoHost,
 }
@@ -168,7 +170,8 @@ impl Table {
         let route = rules.find(&decoded(path)).or(rules.default.as_ref());
         match route.or(self.default.as_ref()) {
             Some(route) => Found::Route(route),
-            None if of_host.is_some() || !self.any.is_empty() => Found::NoPath,
+            None if of_host.is_some() => Found::NoPath,
+            None if !self.any.is_empty() => Found::NoPathWithoutHost,
             None => Found::NoHost,
         }
     }

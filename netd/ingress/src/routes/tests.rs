@@ -52,6 +52,7 @@ fn answers(cluster: &Cluster, host: &str, path: &str) -> String {
     match routes.table.find(host, path) {
         Found::Route(route) => route.service.name.to_string(),
         Found::NoPath => "no path".to_owned(),
+        Found::NoPathWithoutHost => "no path without host".to_owned(),
         Found::NoHost => "no host".to_owned(),
     }
 }
@@ -135,6 +136,26 @@ fn the_closest_host_answers_and_no_other_fills_in() {
         ("", "/", "any"),
     ] {
         assert_eq!(answers(&cluster, host, path), expected, "{host}{path}");
+    }
+}
+
+/// A host that no rule names is not said to have rules.
+#[test]
+fn what_is_missing_is_told_by_whose_rules_were_asked() {
+    let any = || rule("", &[(Prefix, "/a", "any")]);
+    let exact = || rule("x.test", &[(Prefix, "/a", "exact")]);
+    let wild = || rule("*.test", &[(Prefix, "/a", "wild")]);
+    for (rules, host, expected) in [
+        (vec![any()], "x.test", "no path without host"),
+        (vec![any()], "", "no path without host"),
+        (vec![any(), exact()], "x.test", "no path"),
+        (vec![any(), wild()], "x.test", "no path"),
+        (vec![any(), exact()], "y.test", "no path without host"),
+        (vec![exact()], "y.test", "no host"),
+        (vec![exact()], "", "no host"),
+    ] {
+        let cluster = cluster(vec![("one", ingress(0, rules))]);
+        assert_eq!(answers(&cluster, host, "/b"), expected, "{cluster:?} {host}");
     }
 }
 

@@ -39,6 +39,25 @@ async fn requests_go_where_host_and_path_say() {
 }
 
 #[tokio::test]
+async fn a_page_says_whose_rules_have_no_such_path() {
+    let web = Server::telling("web").await;
+    let to = [web.address];
+    let rules = Rules::default().lead("", "/a", "web", &to).lead("a.test", "/a", "web", &to);
+    let rig = Rig::start(rules);
+    for (host, sentence) in [
+        ("a.test", "Ingresses have rules for host a.test, but none for path /b."),
+        (
+            "x.test",
+            "No Ingress has a rule for host x.test, and those without a host have none for path /b.",
+        ),
+    ] {
+        let answer = get(rig.plain, host, "/b").await;
+        assert_eq!((answer.status(), reason(&answer)), (StatusCode::NOT_FOUND, "no-rule-for-path"));
+        assert_eq!(*answer.body(), format!("404 Not Found\n{sentence}\n"));
+    }
+}
+
+#[tokio::test]
 async fn backends_learn_who_asks_and_nothing_that_was_invented() {
     let web = Server::telling("web").await;
     let rig = Rig::start(Rules::default().lead("", "/", "web", &[web.address]));
