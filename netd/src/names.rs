@@ -73,8 +73,7 @@ async fn follow_upstreams(dns: &Dns, named: &[SocketAddr]) {
         };
         // It leaves itself out, whatever stands on the list.
         dns.forward_to(&servers);
-        let own = dns.addresses();
-        let now = Some(servers.into_iter().partition(|server| !own.contains(server)));
+        let now = Some(servers.into_iter().partition(|server| !dns.answers_at(*server)));
         if told != now {
             told = now;
             told.as_ref().into_iter().for_each(tell);

@@ -2,7 +2,7 @@
 //!
 //! Pure but for the time that is handed in. Positive answers live as long as their shortest TTL,
 //! negative ones as their start of authority says (RFC 2308), both within bounds. What is over may
-//! still be told when nobody answers any more (RFC 8767): an old address is mostly better than none.
+//! still be told when nobody answers any more, or nobody can say (RFC 8767): an old address is mostly better than none.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

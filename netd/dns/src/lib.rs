@@ -94,6 +94,12 @@ impl Dns {
         self.listen.borrow().clone()
     }
 
+    /// Is that one of the addresses at which it answers? IPv4 within IPv6 is IPv4.
+    #[must_use]
+    pub fn answers_at(&self, addr: SocketAddr) -> bool {
+        self.server.resolver.upstreams.is_own(addr)
+    }
+
     /// These may ask; everybody else is refused, except on loopback.
     pub fn admit(&self, clients: Vec<IpNet>) {
         self.server.admit(clients);

@@ -23,7 +23,9 @@ const FOREIGN: Duration = Duration::from_secs(1);
 pub(crate) struct Ready {
     for_all: HashMap<Box<[u8]>, Kept>,
     /// By question and client. By itself, so that names that are not there, of which everybody can
-    /// make up as many as he likes, push nothing out that is of use to others.
+    /// make up as many as he likes, push nothing out that is of use to others. Made-up names below a
+    /// wildcard of somebody outside are there, and do push out what is kept for all; that is then
+    /// found again where it came from, a little slower.
     for_one: HashMap<Box<[u8]>, Kept>,
     /// What the next answer is turned by.
     turn: usize,

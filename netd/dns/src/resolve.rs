@@ -44,7 +44,7 @@ pub(crate) enum Source {
     Zone,
     /// Another server, some time ago.
     Cache,
-    /// Another server, longer ago than it may be believed: nobody answers now.
+    /// Another server, longer ago than it may be believed: nobody knows now.
     Stale,
     /// Another server.
     Upstream(SocketAddr),
@@ -271,15 +271,24 @@ impl Resolver {
         kept.map(|reply| step(reply, Source::Cache)).ok_or(key)
     }
 
+    /// What others say, or said when they could last be asked.
     async fn others(self: &Arc<Self>, key: &Key) -> (Reply, Source, Option<String>) {
-        let error = match self.ask(key).await {
+        let fail = || Reply::code(ResponseCode::ServFail);
+        let (failure, source, error) = match self.ask(key).await {
+            // Who answers so could not find it out, just as one that is silent (RFC 8767).
+            Some(Ok((reply, server))) if reply.code == ResponseCode::ServFail => {
+                let error = format!("{server} answers {}", reply.code);
+                (reply, Source::Upstream(server), error)
+            }
             Some(Ok((reply, server))) => return (reply, Source::Upstream(server), None),
-            Some(Err(error)) => error.to_string(),
-            None => "too many questions wait for other servers".to_owned(),
+            Some(Err(error)) => (fail(), Source::Nobody, error.to_string()),
+            None => {
+                (fail(), Source::Nobody, "too many questions wait for other servers".to_owned())
+            }
         };
         match self.cache().stale(key, Instant::now()) {
             Some(reply) => (reply, Source::Stale, Some(error)),
-            None => (Reply::code(ResponseCode::ServFail), Source::Nobody, Some(error)),
+            None => (failure, source, Some(error)),
         }
     }
 

@@ -2,29 +2,35 @@
 //!
 //! Each question goes out with a number and from a port drawn by lot, and only an answer from the
 //! server asked, with that number and to that very question, counts. A server that does not answer
-//! is asked after the others for a while. One that is ourselves is never asked, whatever list it
-//! stands on and whatever came first, the list or our address: it would ask us.
+//! is asked after the others for a while, and all of them together have less time than a client
+//! waits. One that is ourselves is never asked, whatever list it stands on and whatever came first,
+//! the list or our address: it would ask us.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::cache::Key;
 use crate::message::{LARGEST_DATAGRAM, Reply};
 
-/// How long one server may take. Programs wait for five seconds altogether.
+/// How long one server may take.
 const PATIENCE: Duration = Duration::from_millis(1200);
+/// How long all of them may take for one question: programs wait for five seconds (resolv.conf(5)).
+const ALTOGETHER: Duration = Duration::from_secs(4);
 /// How often servers are asked for one question, all taken together.
 const ATTEMPTS: usize = 3;
 /// How long a server that did not answer is asked last.
 const REST: Duration = Duration::from_secs(5);
+/// How long a server that refused EDNS is asked without it: it may have been about one question, or
+/// another server by then (upstream: unbound's `infra-host-ttl`).
+pub(crate) const PLAIN: Duration = Duration::from_secs(900);
 
 /// Why nobody could be asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -77,18 +83,31 @@ struct List {
     own: Vec<SocketAddr>,
 }
 
+impl List {
+    fn is_own(&self, addr: SocketAddr) -> bool {
+        self.own.contains(&canonical(addr))
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Server {
     addr: SocketAddr,
     /// It did not answer, and is asked last until then.
     rests_until: Option<Instant>,
-    /// What it understands.
-    speech: Speech,
+    /// It refused EDNS, and is asked without until then.
+    plain_until: Option<Instant>,
 }
 
 impl Server {
     fn new(addr: SocketAddr) -> Self {
-        Self { addr, rests_until: None, speech: Speech::Extended }
+        Self { addr, rests_until: None, plain_until: None }
+    }
+
+    fn speech(&self, now: Instant) -> Speech {
+        match self.plain_until.is_some_and(|until| now < until) {
+            true => Speech::Plain,
+            false => Speech::Extended,
+        }
     }
 }
 
@@ -106,11 +125,15 @@ impl Upstreams {
         self.list().own = addrs.iter().copied().map(canonical).collect();
     }
 
+    /// Is this one of our own addresses?
+    pub(crate) fn is_own(&self, addr: SocketAddr) -> bool {
+        self.list().is_own(addr)
+    }
+
     /// Those that answered last time come first.
     fn in_turn(&self, now: Instant) -> Vec<Server> {
         let list = self.list();
-        let others =
-            list.servers.iter().filter(|server| !list.own.contains(&canonical(server.addr)));
+        let others = list.servers.iter().filter(|server| !list.is_own(server.addr));
         let mut servers: Vec<Server> = others.cloned().collect();
         servers.sort_by_key(|server| server.rests_until.is_some_and(|until| now < until));
         servers
@@ -127,10 +150,15 @@ impl Upstreams {
         }
     }
 
-    /// It is not asked in vain with EDNS again.
-    fn note_speech(&self, addr: SocketAddr, speech: Speech) {
+    /// It is not asked in vain with EDNS for a while.
+    fn note_plain(&self, addr: SocketAddr) {
+        let now = Instant::now();
         for server in self.list().servers.iter_mut().filter(|server| server.addr == addr) {
-            server.speech = speech;
+            // Of many that were refused at a time, the first is enough.
+            if server.speech(now) == Speech::Extended {
+                tracing::info!(server = %addr, "a DNS server refuses EDNS; it is asked without");
+                server.plain_until = Some(now + PLAIN);
+            }
         }
     }
 
@@ -138,38 +166,49 @@ impl Upstreams {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks one server after the other until one answers.
+    /// Asks one server after the other until one answers, or the time is over.
     pub(crate) async fn ask(&self, key: &Key) -> Result<(Reply, SocketAddr), UpstreamError> {
         let servers = self.in_turn(Instant::now());
         if servers.is_empty() {
             return Err(UpstreamError::Nobody);
         }
+        let end = Instant::now() + ALTOGETHER;
         let mut said = Vec::new();
         let mut refusal = None;
         for server in servers.iter().cycle().take(ATTEMPTS.max(servers.len())) {
-            let addr = server.addr;
+            let (addr, now) = (server.addr, Instant::now());
+            let patience = PATIENCE.min(end.saturating_duration_since(now));
+            if patience.is_zero() {
+                break;
+            }
+            let speech = server.speech(now);
             self.asked.fetch_add(1, Ordering::Relaxed);
-            match exchange(server, key).await {
-                Ok((reply, speech)) => {
+            let answer = timeout(patience, exchange(addr, key, speech)).await;
+            match answer.unwrap_or(Err(ExchangeError::Slow)) {
+                Ok((reply, understood)) => {
                     self.note(addr, true);
-                    if speech != server.speech {
-                        self.note_speech(addr, speech);
+                    if understood != speech {
+                        self.note_plain(addr);
                     }
                     return Ok((reply, addr));
                 }
                 Err(error) => {
                     tracing::debug!(server = %addr, name = %key.name, %error, "ask a DNS server");
                     self.failed.fetch_add(1, Ordering::Relaxed);
-                    // It is there, and knows no answer: asking it again is of no use.
-                    if let ExchangeError::Unable(code) = error {
-                        self.note(addr, true);
-                        if refusal.replace((Reply::code(code), addr)).is_some_and(|r| r.1 == addr) {
-                            break;
-                        }
-                    } else {
-                        self.note(addr, false);
-                    }
                     said.push((addr, error.to_string()));
+                    match error {
+                        // It is there, and knows no answer: asking it again is of no use.
+                        ExchangeError::Unable(code) => {
+                            self.note(addr, true);
+                            let before = refusal.replace((Reply::code(code), addr));
+                            if before.is_some_and(|(_, who)| who == addr) {
+                                break;
+                            }
+                        }
+                        // It had less time than the others: nothing is known of it.
+                        ExchangeError::Slow if patience < PATIENCE => {}
+                        _ => self.note(addr, false),
+                    }
                 }
             }
         }
@@ -183,19 +222,17 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 }
 
 /// Asks one server, and once more without EDNS if it refuses that (RFC 6891, section 7; upstream:
-/// unbound does so for the same two codes). Says what it understood.
-async fn exchange(server: &Server, key: &Key) -> Result<(Reply, Speech), ExchangeError> {
-    let both = async {
-        let mut speech = server.speech;
-        let mut message = ask(server.addr, key, speech).await?;
-        if speech == Speech::Extended && refuses_edns(message.metadata.response_code) {
-            speech = Speech::Plain;
-            message = ask(server.addr, key, speech).await?;
-        }
-        Ok((message, speech))
-    };
-    let both = timeout(PATIENCE, both).await;
-    let (message, speech) = both.unwrap_or(Err(ExchangeError::Slow))?;
+/// unbound does so for the same two codes). Says what it understood. The caller limits its time.
+async fn exchange(
+    server: SocketAddr,
+    key: &Key,
+    mut speech: Speech,
+) -> Result<(Reply, Speech), ExchangeError> {
+    let mut message = ask(server, key, speech).await?;
+    if speech == Speech::Extended && refuses_edns(message.metadata.response_code) {
+        speech = Speech::Plain;
+        message = ask(server, key, speech).await?;
+    }
     match message.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok((reply(message), speech)),
         code => Err(ExchangeError::Unable(code)),
@@ -295,7 +332,7 @@ pub(crate) fn fuzz(bytes: &[u8]) {
     asked.metadata.id = 7;
     let Some(message) = heard(&asked, bytes) else { return };
     let reply = reply(message);
-    let now = Instant::now();
+    let now = std::time::Instant::now();
     let mut cache = crate::cache::Cache::default();
     cache.put(key.clone(), &reply, now);
     let kept = cache.get(&key, now).or_else(|| cache.stale(&key, now)).unwrap_or(reply);

@@ -259,6 +259,33 @@ async fn a_client_has_its_answer_before_it_gives_up() {
     assert!(addrs.iter().all(|addr| trouble.contains(&addr.to_string())), "{trouble}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_silent_servers_take_no_longer_than_few() {
+    let mut silent = Vec::new();
+    for _ in 0..6 {
+        silent.push(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    }
+    let addrs: Vec<SocketAddr> = silent.iter().map(|it| it.local_addr().unwrap()).collect();
+    let resolver = resolver(&addrs);
+    let mut troubles = Vec::new();
+    for _ in 0..2 {
+        let began = tokio::time::Instant::now();
+        let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
+        assert_eq!(found.reply.code, ResponseCode::ServFail);
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(4100), "libc waits for five seconds: {took:?}");
+        troubles.push(found.steps[0].trouble.clone().unwrap());
+    }
+    // Who was not asked in time, or hardly, comes first when the client asks again.
+    let order = |trouble: &str| -> Vec<Option<usize>> {
+        addrs.iter().map(|addr| trouble.find(&addr.to_string())).collect()
+    };
+    let [first, second] = [order(&troubles[0]), order(&troubles[1])];
+    assert!(first[..4].iter().all(Option::is_some) && first[4..] == [None; 2], "{troubles:?}");
+    assert!(second[3..].iter().all(Option::is_some), "{troubles:?}");
+    assert!(second[3..].is_sorted() && second[5] < second[0], "{troubles:?}");
+}
+
 /// The bytes of an answer to a question and its bytes.
 type How = fn(&Message, &[u8]) -> Vec<u8>;
 
@@ -304,9 +331,17 @@ async fn a_server_that_knows_no_edns_is_asked_without() {
         let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
         assert_eq!(text(&found), ["www.example.com. 192.0.2.80"]);
         assert_eq!(old.asked(), 2);
-        // From then on it is spoken to as it understands.
+        // For a while it is spoken to as it understands.
         ask(&resolver, "none.example.com.", RecordType::A, CLIENT).await;
         assert_eq!(old.asked(), 3);
+        // Then it may have learned more, or not.
+        tokio::time::pause();
+        tokio::time::advance(crate::upstream::PLAIN).await;
+        tokio::time::resume();
+        for (name, asked) in [("later.example.com.", 5), ("again.example.com.", 6)] {
+            ask(&resolver, name, RecordType::A, CLIENT).await;
+            assert_eq!(old.asked(), asked, "{name}");
+        }
     }
 }
 
@@ -320,15 +355,45 @@ async fn a_server_that_understands_nothing_is_no_end() {
     assert_eq!(deaf.asked(), 4, "twice with EDNS, twice without");
 }
 
+/// A server that finds nothing out.
+fn failure(question: &Message, _: &[u8]) -> Vec<u8> {
+    let mut answer = question.clone();
+    answer.metadata.message_type = MessageType::Response;
+    answer.metadata.response_code = ResponseCode::ServFail;
+    answer.to_vec().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_over_is_told_when_nobody_can_say() {
+    let unable = odd_server(failure).await;
+    let resolver = resolver(&[unable.addr]);
+    // It was good for a minute, a minute ago.
+    let name = Name::from_ascii("www.example.com.").unwrap();
+    let kept = Key { name: name.clone(), kind: RecordType::A, wishes: Wishes::default() };
+    let data = RData::A(A::new(192, 0, 2, 80));
+    let answers = vec![Record::from_rdata(name, 60, data)];
+    let reply = Reply { answers, ..Reply::code(ResponseCode::NoError) };
+    let then = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+    resolver.cache().put(kept, &reply, then);
+    let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!(found.source(), Source::Stale);
+    assert!(unable.asked() > 0, "it might have known");
+    assert_eq!(text(&found), ["www.example.com. 192.0.2.80"]);
+    let trouble = found.steps[0].trouble.as_ref().unwrap();
+    assert!(trouble.contains(&unable.addr.to_string()), "{trouble}");
+    // What nobody ever knew, and what a server says is not there, is not made up.
+    let found = ask(&resolver, "new.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!(found.reply.code, ResponseCode::ServFail);
+    assert_eq!(found.source(), Source::Upstream(unable.addr));
+    let empty = Other::start(&[]).await;
+    resolver.upstreams.set(&[empty.addr]);
+    let found = ask(&resolver, "www.example.com.", RecordType::A, CLIENT).await;
+    assert_eq!(found.reply.code, ResponseCode::NXDomain);
+}
+
 #[tokio::test]
 async fn a_server_that_can_not_say_is_passed_over() {
-    let unable = odd_server(|question, _| {
-        let mut answer = question.clone();
-        answer.metadata.message_type = MessageType::Response;
-        answer.metadata.response_code = ResponseCode::ServFail;
-        answer.to_vec().unwrap()
-    })
-    .await;
+    let unable = odd_server(failure).await;
     let other = Other::start(OUTSIDE).await;
     let found = {
         let resolver = resolver(&[unable.addr, other.addr]);

@@ -220,6 +220,7 @@ async fn a_stub_that_asks_us_back_makes_no_loop() {
     // Ourselves first, in either spelling, and then the stub.
     let mapped = format!("[::ffff:127.0.0.1]:{}", at.port()).parse().unwrap();
     dns.forward_to(&[at, mapped, stub_at]);
+    assert_eq!([at, mapped, stub_at].map(|addr| dns.answers_at(addr)), [true, true, false]);
     let answer = ask(at, &packet("www.example.com.")).await;
     assert_eq!(answer[3] & 15, 2, "nobody knows");
     // What came back was the same question, and waited for the same answer.
