@@ -94,7 +94,7 @@ fn reply(
         standing,
         reason,
         message: sentence,
-        elected: known.map(|known| elected(known, &node)).unwrap_or_default(),
+        elected: view.elected(address, &node).unwrap_or_default(),
         candidates: known.map(candidates).unwrap_or_default(),
         link: lan.map(|lan| lan.name.clone()).unwrap_or_default(),
         links: view.links.iter().map(link).collect(),
@@ -119,14 +119,6 @@ fn standing(known: &AddressView) -> (String, String, String) {
         _ => ("", String::new()),
     };
     (word.to_owned(), reason.to_owned(), sentence)
-}
-
-fn elected(known: &AddressView, node: &str) -> String {
-    match &known.standing {
-        Standing::Announces => node.to_owned(),
-        Standing::Waits { elected } => elected.clone(),
-        Standing::Listens | Standing::Declines(_) => String::new(),
-    }
 }
 
 fn candidates(known: &AddressView) -> Vec<message::Candidate> {

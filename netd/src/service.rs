@@ -91,7 +91,10 @@ impl Dataplane for Teller {
         let probe = trace::probe(request.get_ref())?;
         let node = self.control.status().await.map_err(refusal)?.node;
         let traced = self.control.trace(probe).await.map_err(refusal)?;
-        Ok(Response::new(trace::reply(node, &traced)))
+        let view = self.control.announcer.view().await;
+        let address = probe.packet.to.addr;
+        let announcer = view.and_then(|view| view.elected(address, &node)).unwrap_or_default();
+        Ok(Response::new(trace::reply(node, &traced, announcer)))
     }
 }
 

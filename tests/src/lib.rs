@@ -250,7 +250,22 @@ impl Lab {
         for archive in images.iter().flat_map(|images| images.split_whitespace()) {
             let _ = lab.minictl(&["image", "import", archive]).ok();
         }
+        if let Ok(engine) = &engine {
+            lab.runs_on(engine);
+        }
         lab
+    }
+
+    /// Every node says that this engine serves it.
+    fn runs_on(&self, engine: &str) {
+        wait_for(&format!("{engine} on every node"), Duration::from_secs(20), || {
+            let told = self.minictl(&["dataplane", "status"]);
+            let of_node = |line: &&str| line.starts_with("node-");
+            let is_it = |line: &str| line.split_whitespace().nth(1) == Some(engine);
+            let mut lines = told.out.lines().filter(of_node).peekable();
+            let good = lines.peek().is_some() && lines.all(is_it);
+            if good { Ok(()) } else { Err(told.to_string()) }
+        });
     }
 
     /// The folder that holds all state of the lab.

@@ -226,6 +226,12 @@ fn a_load_balancer_address_is_served_with_and_without_a_node_port() {
     let at_port = format!("{}:{port}", NODES[1].1);
     room.is_served("client", &format!("http://{at_port}"), &pods);
     assert_eq!(traced(&room, &at_port, "client"), pods, "the way is told as it is");
+    // The path through the node port is visible: the rule that looks it up, and whose it is.
+    let way = room.types(&format!("dataplane trace {at_port} --from client")).ok();
+    assert!(
+        way.contains("node-2 (") && way.contains(&format!("{}/by-node-port", room.namespace())),
+        "{way}"
+    );
     let first = pods.first().expect("two pods");
     assert_eq!(traced(&room, "svc/direct", first), pods);
     assert_eq!(spec(&room, "direct")["ports"][0]["nodePort"], Value::Null);

@@ -14,10 +14,9 @@ use e2e::{can_run_labs, capable, minictl, run};
 static ONE: Mutex<()> = Mutex::new(());
 
 /// Tests of rows that together see what is special about pods on IPVS: each pod gets its share,
-/// clients keep theirs, and none of many calls is lost while pods are replaced. All rows are
-/// `make vm-rows`.
-const FILES: [&str; 2] = ["services_paths", "rolling"];
-const TESTS: &str = "calls_are_spread a_client_keeps a_rolling_update";
+/// clients keep theirs, and the list of endpoints decides. All rows are `make vm-rows`.
+const FILES: [&str; 2] = ["services_paths", "services_endpoints"];
+const TESTS: &str = "calls_are_spread a_client_keeps the_list_decides";
 
 #[test]
 fn services_work_on_debians_kernel_with_ipvs_and_with_nftables() {

@@ -15,8 +15,9 @@ needs() {
   done
 }
 
-# newest_test NAME: the program of a test; cargo names it by a hash, and keeps old ones.
-newest_test() { find "$built/deps" -name "$1-*" -type f -perm -u+x -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2; }
+# newest_tests NAME: the programs of a test, the newest first; cargo names them by a hash, and keeps old ones.
+newest_tests() { find "$built/deps" -name "$1-*" -type f -perm -u+x -printf '%T@ %p\n' | sort -rn | cut -d' ' -f2; }
+newest_test() { newest_tests "$1" | sed -n 1p; }
 
 # The kernel and its modules, from the package that linux-image-cloud-amd64 stands for; once.
 fetch_kernel() {

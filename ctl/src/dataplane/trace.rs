@@ -36,6 +36,8 @@ struct Seen {
     reply: TraceReply,
     /// The share of all such packets that come to this node, from 0 to 1.
     share: f64,
+    /// Why it answered nothing.
+    silent: Option<String>,
 }
 
 /// Runs the verb; gives its exit code. `state` is the folder of this machine's labs.
@@ -49,7 +51,7 @@ pub(super) async fn run(
     io: &mut Io,
 ) -> Result<i32, Error> {
     let told = match trace(globals, verb, state).await {
-        Ok((packet, seen, cluster)) => tell(verb, &packet, &seen, &cluster, io),
+        Ok((seen, packet, cluster)) => tell(verb, &packet, &seen, &cluster, io),
         Err(error) => Err(error),
     };
     match told {
@@ -65,7 +67,7 @@ async fn trace(
     globals: &Globals,
     verb: &Trace,
     state: &Path,
-) -> Result<(Packet, Vec<Seen>, Cluster), Error> {
+) -> Result<(Vec<Seen>, Packet, Cluster), Error> {
     let client = Client::connect(globals, lab::status::default_kubeconfig(state)).await?;
     let cluster = Cluster {
         nodes: read::<List<Node>>(&client, "/api/v1/nodes").await?.items,
@@ -78,18 +80,39 @@ async fn trace(
     let origin = cluster.origin(&verb.from, hosts)?;
     let destination = cluster.destination(&wanted, &origin)?;
     let node = cluster.entry(&origin, &destination, verb.node.as_deref())?;
-    let packet = Packet { origin, destination, node };
-    let first = ask(&client, &packet, &packet.node, false).await?;
-    let mut seen = vec![];
+    let mut packet = Packet { origin, destination, node };
+    let mut first = ask(&client, &packet, &packet.node, false).await?;
+    // A load balancer's address is answered for by one node, unless another was asked about.
+    let elected = std::mem::take(&mut first.announcer);
+    if cluster.may_come_to_any(&packet) {
+        if verb.node.is_none() && !elected.is_empty() && elected != packet.node {
+            first = ask(&client, &packet, &elected, false).await?;
+            packet.node.clone_from(&elected);
+        }
+        first.announcer = elected;
+    }
+    Ok((follow(&client, &packet, first).await, packet, cluster))
+}
+
+/// Asks the nodes, too, to which the first one may pass the packet on.
+async fn follow(client: &Client, packet: &Packet, first: TraceReply) -> Vec<Seen> {
     let of = f64::from(first.passed_on_of.max(1));
     let passed: u32 = first.passed_on.iter().map(|passed| passed.share).sum();
+    let mut seen = Vec::new();
     for passed in &first.passed_on {
-        let reply = ask(&client, &packet, &passed.node, true).await?;
-        seen.push(Seen { reply, share: f64::from(passed.share) / of });
+        let (reply, silent) = match ask(client, packet, &passed.node, true).await {
+            Ok(reply) => (reply, None),
+            // The others' shares are worth telling all the same.
+            Err(error) => {
+                let node = passed.node.clone();
+                (TraceReply { node, ..TraceReply::default() }, Some(error.report()))
+            }
+        };
+        seen.push(Seen { reply, share: f64::from(passed.share) / of, silent });
     }
     let share = 1.0 - f64::from(passed) / of;
-    seen.insert(0, Seen { reply: first, share });
-    Ok((packet, seen, cluster))
+    seen.insert(0, Seen { reply: first, share, silent: None });
+    seen
 }
 
 async fn read<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Error> {
@@ -154,6 +177,9 @@ fn tell(
     match client::document(&verb.output, &document)? {
         Some(text) => io.print(&text)?,
         None => io.print(&text::way(packet, seen, &ends, &notes)?)?,
+    }
+    if seen.iter().any(|seen| seen.silent.is_some()) {
+        return Ok(FAILED);
     }
     let served = ends.iter().all(|end| end.verdict == "Delivered");
     Ok(if served { 0 } else { NOT_SERVED })

@@ -24,6 +24,18 @@ pub struct View {
     pub conflicts: u64,
 }
 
+impl View {
+    /// The node that answers for an address, as `node`, whose view this is, sees it.
+    #[must_use]
+    pub fn elected(&self, address: IpAddr, node: &str) -> Option<String> {
+        match &self.addresses.get(&address)?.standing {
+            Standing::Announces => Some(node.to_owned()),
+            Standing::Waits { elected } => Some(elected.clone()),
+            Standing::Listens | Standing::Declines(_) => None,
+        }
+    }
+}
+
 /// A link, and who is heard on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkView {

@@ -1,4 +1,5 @@
-//! A packet's way through what the kernel holds right now; no packet is sent.
+//! A packet's way through the engine's tables as the kernel holds them right now, and through the
+//! table that hands over as it was left there; no packet is sent.
 
 use netmodel::inspect::Foreign;
 use netmodel::ipvs;
@@ -6,7 +7,7 @@ use netmodel::nft::Engine;
 use netmodel::nft::walk::Place;
 use netmodel::packet::Packet;
 use netmodel::snapshot::Snapshot;
-use netmodel::trace::{Tables, Trace, trace};
+use netmodel::trace::{Node, Tables, Trace, trace};
 
 use super::{Executor, LOCAL_LINK, VIP_LINK};
 use crate::kernel::OpError;
@@ -36,8 +37,14 @@ impl Executor {
             }),
         };
         let own = self.network.addresses_but_on(&[VIP_LINK, LOCAL_LINK])?;
-        let place = Place { bridge: read.layout.bridge, own_addresses: own.into_iter().collect() };
-        let hand_over = self.hand_over.as_ref();
-        Ok(Some(trace(&tables, &read.plane, &place, hand_over, packet, handed_over)))
+        let bridge = read.layout.bridge.clone();
+        let node = Node {
+            tables: &tables,
+            plane: &read.plane,
+            layout: &read.layout,
+            place: &Place { bridge, own_addresses: own.into_iter().collect() },
+            hand_over: self.hand_over.as_ref(),
+        };
+        Ok(Some(trace(&node, packet, handed_over)))
     }
 }

@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use netmodel::address::{Frontend, Protocol};
 use netmodel::handover::SLOTS;
 use netmodel::packet::{From, Outcome, Packet};
+use netmodel::trace::Why;
 use proto::dataplane as message;
 use tonic::Status;
 
-use super::address;
+use super::{address, origin};
 use crate::control::{Probe, Traced};
 use crate::wanted::engine_name;
 
@@ -47,8 +48,8 @@ pub(super) fn probe(request: &message::TraceRequest) -> Result<Probe, Status> {
     Ok(Probe { packet, handed_over: *handed_over })
 }
 
-/// Tells what becomes of a packet.
-pub(super) fn reply(node: String, traced: &Traced) -> message::TraceReply {
+/// Tells what becomes of a packet; `announcer` is the node that answers for its address.
+pub(super) fn reply(node: String, traced: &Traced, announcer: String) -> message::TraceReply {
     let Traced { engine, trace, nodes } = traced;
     let passed_on = trace.passed_on.iter().map(|(addr, share)| message::Passed {
         node: nodes.get(addr).map(ToString::to_string).unwrap_or_default(),
@@ -65,7 +66,23 @@ pub(super) fn reply(node: String, traced: &Traced) -> message::TraceReply {
         passed_on: passed_on.collect(),
         passed_on_of: SLOTS,
         steps: steps.collect(),
+        service: trace.owner.as_ref().map(|owner| origin(owner, None)),
+        why: trace.why.map(why).unwrap_or_default().to_owned(),
+        announcer,
+        affinity_seconds: trace.affinity_seconds.unwrap_or_default(),
+        scheduler: trace.scheduler.as_deref().unwrap_or_default().to_owned(),
         ends: trace.ends.iter().map(|(outcome, share)| end(*outcome, *share)).collect(),
+    }
+}
+
+fn why(why: Why) -> &'static str {
+    match why {
+        Why::NotItsAddress => "NotItsAddress",
+        Why::NotAdmitted => "NotAdmitted",
+        Why::NoEndpoint => "NoEndpoint",
+        Why::NoEndpointHere => "NoEndpointHere",
+        Why::NoSuchPort => "NoSuchPort",
+        Why::NoService => "NoService",
     }
 }
 

@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service, ServicePort};
 use kube::ResourceExt as _;
 use verbs::Error;
 
+use super::Packet;
+
 /// What is known of the cluster.
 pub(super) struct Cluster {
     pub(super) nodes: Vec<Node>,
@@ -108,7 +110,8 @@ impl Wanted {
             Some((name, port)) => (name, Some(port.to_owned())),
             None => (name, None),
         };
-        // As in DNS: a Service's name has no dots of its own.
+        // As in DNS: a Service's name has no dots of its own, and what follows `.svc` is the cluster.
+        let name = name.split_once(".svc").map_or(name, |(name, _)| name);
         let (name, namespace) = match name.split_once('.') {
             Some((name, namespace)) => (name, Some(namespace.to_owned())),
             None => (name, None),
@@ -276,21 +279,31 @@ impl Cluster {
         self.services.iter().any(|service| service_addresses(service).contains(&address))
     }
 
-    /// The Service that has an address, by any of its fields, and the port of a packet if it has it.
-    pub(super) fn service_of(&self, to: &Destination) -> Option<(&Service, Option<&ServicePort>)> {
-        let is_node = self.node_at(to.address).is_some();
-        let has = |s: &&Service| !is_node && service_addresses(s).contains(&to.address);
-        let at = |s: &Service, p: &ServicePort| {
-            let number = if is_node { p.node_port } else { Some(p.port) };
-            protocol_of(p) == to.protocol
-                && number == Some(i32::from(to.port))
-                && (is_node || has(&s))
-        };
-        let exact = self.services.iter().find_map(|s| {
-            let port = ports_of(s).iter().find(|p| at(s, p))?;
-            Some((s, Some(port)))
-        });
-        exact.or_else(|| self.services.iter().find(has).map(|s| (s, None)))
+    /// Does nothing but the announcement of its address tell which node a packet comes to?
+    pub(super) fn may_come_to_any(&self, packet: &Packet) -> bool {
+        let to = packet.destination.address;
+        let has_home = self.node_at(to).is_some() || self.pod_at(to).is_some();
+        packet.origin.kind == Kind::Network && !has_home
+    }
+
+    /// Is it a cluster address of some Service?
+    pub(super) fn is_a_cluster_ip(&self, address: IpAddr) -> bool {
+        self.services.iter().any(|service| {
+            let ips = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+            ips.filter_map(|ip| ip.parse::<IpAddr>().ok()).any(|ip| ip == address)
+        })
+    }
+
+    /// The field of a Service that makes a node answer by its own pods only.
+    pub(super) fn local_policy(&self, namespace: &str, name: &str) -> Option<&'static str> {
+        let named =
+            |s: &&Service| s.name_any() == name && s.namespace().as_deref() == Some(namespace);
+        let spec = self.services.iter().find(named)?.spec.as_ref()?;
+        let external = spec.external_traffic_policy.as_deref() == Some("Local");
+        let internal = spec.internal_traffic_policy.as_deref() == Some("Local");
+        external
+            .then_some("externalTrafficPolicy")
+            .or_else(|| internal.then_some("internalTrafficPolicy"))
     }
 }
 
@@ -331,12 +344,6 @@ fn service_addresses(service: &Service) -> Vec<IpAddr> {
     let texts = spec.cluster_ips.into_iter().chain(spec.external_ips).flatten();
     let texts = texts.chain(ingress.into_iter().filter_map(|ingress| ingress.ip));
     texts.filter_map(|text| text.parse().ok()).collect()
-}
-
-/// Is an address a cluster address of this Service?
-pub(super) fn is_cluster_ip(service: &Service, address: IpAddr) -> bool {
-    let ips = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
-    ips.filter_map(|ip| ip.parse::<IpAddr>().ok()).any(|ip| ip == address)
 }
 
 fn node_addresses(node: &Node) -> Vec<IpAddr> {

@@ -2,15 +2,14 @@
 //!
 //! Pure.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use proto::dataplane::{End, TraceReply};
 use serde::Serialize;
 use verbs::{Error, client};
 
-use super::ends::{Cluster, Kind, is_cluster_ip};
+use super::ends::{Cluster, Destination, Kind};
 use super::{Packet, Seen};
 
 /// How a packet may end.
@@ -52,6 +51,9 @@ pub(super) fn ends(seen: &[Seen], cluster: &Cluster) -> Vec<Told> {
 
 fn who(address: &str, here: &str, cluster: &Cluster) -> String {
     let Ok(to) = address.parse::<SocketAddr>() else { return String::new() };
+    if to.ip().is_loopback() {
+        return format!("a process of {here} itself; netd is it for node ports");
+    }
     if let Some(pod) = cluster.pod_at(to.ip()) {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
         let namespace = pod.namespace().unwrap_or_default();
@@ -112,6 +114,9 @@ pub(super) fn way(
 
 fn heading(packet: &Packet, seen: &Seen, first: &str) -> String {
     let TraceReply { node, engine, .. } = &seen.reply;
+    if seen.silent.is_some() {
+        return format!("{node}, to which {first} passes it on, does not answer");
+    }
     if node != first {
         return format!("{node} ({engine}), to which {first} passes it on");
     }
@@ -134,7 +139,7 @@ fn steps(seen: &Seen) -> String {
         );
         text.push_str(&line);
     }
-    if seen.share <= 0.0 {
+    if seen.share <= 0.0 || seen.silent.is_some() {
         return text;
     }
     for step in &reply.steps {
@@ -149,86 +154,108 @@ fn steps(seen: &Seen) -> String {
 /// What is worth a sentence: why it is not delivered, and what the way there takes for granted.
 pub(super) fn notes(packet: &Packet, seen: &[Seen], cluster: &Cluster) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
-    out.extend(needs_a_route(packet, cluster));
+    out.extend(comes_to(packet, seen, cluster));
     for seen in seen.iter().filter(|seen| seen.share > 0.0) {
-        let refused = seen.reply.ends.iter().find(|end| end.verdict != "Delivered");
-        let why = refused.map(|end| why(packet, &seen.reply, end, cluster));
-        out.extend(why.filter(|why| !out.contains(why)));
+        let reply = &seen.reply;
+        if let Some(error) = &seen.silent {
+            let share = seen.share * 100.0;
+            out.push(format!("What becomes of {share:.0}% is not known: {}: {error}", reply.node));
+        }
+        for note in [why(packet, reply, cluster), unequal(reply)].into_iter().flatten() {
+            if !out.contains(&note) {
+                out.push(note);
+            }
+        }
     }
     out
 }
 
-/// Addresses of pods and Services mean something inside the cluster only.
-fn needs_a_route(packet: &Packet, cluster: &Cluster) -> Option<String> {
+/// Why the packet comes to the first node, where that is not plain.
+fn comes_to(packet: &Packet, seen: &[Seen], cluster: &Cluster) -> Option<String> {
     let Packet { origin, destination, node } = packet;
     let to = destination.address;
-    let service = cluster.service_of(destination).map(|(service, _)| service);
-    let what = match service {
-        Some(service) if is_cluster_ip(service, to) => "a cluster address",
-        _ if cluster.pod_at(to).is_some() => "a pod's address",
-        _ => return None,
+    let what = match () {
+        () if cluster.is_a_cluster_ip(to) => "a cluster address",
+        () if cluster.pod_at(to).is_some() => "a pod's address",
+        () => "",
     };
-    (origin.kind == Kind::Network).then(|| {
-        format!(
+    if origin.kind != Kind::Network {
+        return None;
+    }
+    if !what.is_empty() {
+        return Some(format!(
             "Note: {to} is {what}, which means something inside the cluster only. {} sends nothing there \
              unless it has a route that leads to a node; this is what {node} would then do.",
             origin.name
+        ));
+    }
+    let announcer = seen.first().map(|seen| seen.reply.announcer.as_str()).unwrap_or_default();
+    match (cluster.may_come_to_any(packet), announcer) {
+        (false, _) => None,
+        (true, "") => Some(format!(
+            "Note: nobody announces {to} on the nodes' network, so that it may come to any node: \
+             this is what {node} would do. --node asks about another."
+        )),
+        (true, announcer) => {
+            let but = if announcer == node { "." } else { "; this is what the other would do." };
+            Some(format!("Note: {announcer} answers for {to} on the nodes' network{but}"))
+        }
+    }
+}
+
+/// What makes some ends likelier than their shares say.
+fn unequal(reply: &TraceReply) -> Option<String> {
+    let TraceReply { affinity_seconds, scheduler, .. } = reply;
+    if *affinity_seconds > 0 {
+        return Some(format!(
+            "Note: a client that called within the last {affinity_seconds} s keeps its pod \
+             (sessionAffinity: ClientIP); the shares are those of clients that did not."
+        ));
+    }
+    (!matches!(scheduler.as_str(), "" | "rr")).then(|| {
+        format!(
+            "Note: IPVS chooses by its scheduler {scheduler}, so that the real shares may differ."
         )
     })
 }
 
-fn why(packet: &Packet, reply: &TraceReply, end: &End, cluster: &Cluster) -> String {
+fn why(packet: &Packet, reply: &TraceReply, cluster: &Cluster) -> Option<String> {
     let Packet { origin, destination, .. } = packet;
-    let (to, verdict) = (destination.socket(), end.verdict.to_lowercase());
-    let node = &reply.node;
-    let last = reply.steps.last().map(|step| step.place.as_str()).unwrap_or_default();
-    if last.ends_with("check-source") {
-        let source = origin.addresses.first().map(IpAddr::to_string).unwrap_or_default();
-        return format!("Dropped: {source} is not of the range of {node}'s pods.");
-    }
-    let Some((service, port)) = cluster.service_of(destination) else {
-        return format!("{}: no Service has {to}/{}.", capital(&verdict), destination.protocol);
-    };
-    let name = format!("{}/{}", service.namespace().unwrap_or_default(), service.name_any());
-    if port.is_none() {
-        return format!(
-            "Refused: {name} has the address {}, but no port {}/{}.",
-            destination.address, destination.port, destination.protocol
-        );
-    }
-    if last.ends_with(" admit") {
-        return format!(
-            "Dropped: spec.loadBalancerSourceRanges of {name} does not admit this client."
-        );
-    }
-    match local_policy(service, packet) {
-        Some(policy) if verdict == "dropped" => format!(
-            "Dropped: spec.{policy} of {name} is Local, and {node} has no ready endpoint of it."
+    let Destination { address, port, protocol } = destination;
+    let (node, to) = (&reply.node, destination.socket());
+    let service = reply.service.clone().unwrap_or_default();
+    let (namespace, name) = (&service.namespace, &service.name);
+    let because = match reply.why.as_str() {
+        "" => return None,
+        "NotItsAddress" => {
+            let source = origin.source(*address).map(|addr| addr.to_string()).unwrap_or_default();
+            format!("{source} is not of the range of {node}'s pods")
+        }
+        "NotAdmitted" => {
+            format!(
+                "spec.loadBalancerSourceRanges of {namespace}/{name} does not admit this client"
+            )
+        }
+        "NoEndpointHere" => {
+            let policy = cluster.local_policy(namespace, name).unwrap_or("externalTrafficPolicy");
+            let local = format!("spec.{policy} of {namespace}/{name} is Local");
+            format!("{local}, and {node} has no ready endpoint of it")
+        }
+        "NoEndpoint" => format!(
+            "{namespace}/{name} has no ready endpoint: minictl get endpointslices -n {namespace} -l \
+             kubernetes.io/service-name={name}"
         ),
-        _ => format!(
-            "{}: {name} has no ready endpoint: minictl get endpointslices -n {} -l \
-             kubernetes.io/service-name={}",
-            capital(&verdict),
-            service.namespace().unwrap_or_default(),
-            service.name_any()
-        ),
-    }
-}
-
-/// The field that makes a node answer by its own pods only.
-fn local_policy(service: &Service, packet: &Packet) -> Option<&'static str> {
-    let spec = service.spec.as_ref()?;
-    let internal = is_cluster_ip(service, packet.destination.address);
-    let (field, value) = match internal {
-        true => ("internalTrafficPolicy", &spec.internal_traffic_policy),
-        false => ("externalTrafficPolicy", &spec.external_traffic_policy),
+        "NoSuchPort" => {
+            format!("{namespace}/{name} has the address {address}, but no port {port}/{protocol}")
+        }
+        "NoService" => format!("no Service has {to}/{protocol}"),
+        // A node of another version.
+        other => other.to_owned(),
     };
-    (value.as_deref() == Some("Local")).then_some(field)
-}
-
-fn capital(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    let verdicts = reply.ends.iter().map(|end| end.verdict.as_str());
+    let verdict =
+        verdicts.filter(|verdict| *verdict != "Delivered").min().unwrap_or("Not delivered");
+    Some(format!("{verdict}: {because}."))
 }
 
 #[cfg(test)]

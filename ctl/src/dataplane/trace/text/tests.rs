@@ -1,6 +1,6 @@
 //! What is said of a packet's way.
 
-use proto::dataplane::{Passed, Step};
+use proto::dataplane::{Origin, Passed, Step};
 
 use super::super::ends::Wanted;
 use super::super::ends::tests::cluster;
@@ -45,7 +45,10 @@ fn shares_are_of_all_packets_wherever_they_end() {
         "pick",
         &[("Delivered", "10.244.1.2:80", 1), ("Delivered", "203.0.113.9:80", 1)],
     );
-    let seen = [Seen { reply: first, share: 0.75 }, Seen { reply: second, share: 0.25 }];
+    let seen = [
+        Seen { reply: first, share: 0.75, silent: None },
+        Seen { reply: second, share: 0.25, silent: None },
+    ];
     let ends = ends(&seen, &cluster);
     let text = way(&packet, &seen, &ends, &notes(&packet, &seen, &cluster)).unwrap();
     let expected = "\
@@ -70,62 +73,100 @@ node-2   Delivered   203.0.113.9:80     12%     203.0.113.7   outside the cluste
 fn a_service_that_a_process_of_the_node_answers_for_says_so() {
     let (_, cluster) = packet("web-1", "web");
     let reply = reply("node-2", "input", &[("Delivered", "10.96.0.9:80", 1)]);
-    let ends = ends(&[Seen { reply, share: 1.0 }], &cluster);
+    let ends = ends(&[Seen { reply, share: 1.0, silent: None }], &cluster);
     assert_eq!(ends[0].who, "a process of node-2 itself");
 }
 
 #[test]
 fn that_nobody_answers_has_a_reason() {
-    for (from, to, place, verdict, says) in [
+    for (from, to, verdict, why, says) in [
         (
             "web-1",
             "10.99.1.1:80",
-            "forward x",
             "Dropped",
+            "NoService",
             "Dropped: no Service has 10.99.1.1:80/TCP.",
         ),
         (
             "web-1",
             "web:22",
-            "refuse",
             "Refused",
-            "has the address fd00:10:96::9, but no port 22/TCP.",
+            "NoSuchPort",
+            "Refused: default/web has the address fd00:10:96::9, but no port 22/TCP.",
         ),
         (
             "web-1",
             "web",
-            "refuse",
             "Refused",
-            "Refused: default/web has no ready endpoint: minictl get",
+            "NoEndpoint",
+            "Refused: default/web has no ready endpoint: minictl get endpointslices -n default -l \
+             kubernetes.io/service-name=web.",
         ),
         (
             "web-1",
             "web",
-            "prerouting check-source",
             "Dropped",
-            "is not of the range of node-2's pods",
+            "NotItsAddress",
+            "Dropped: fd00:10:244:1::2 is not of the range of node-2's pods.",
         ),
         (
             "203.0.113.7",
             "192.168.56.71:30080",
-            "prerouting admit",
             "Dropped",
-            "spec.loadBalancerSourceRanges of default/web does not admit this client",
+            "NotAdmitted",
+            "Dropped: spec.loadBalancerSourceRanges of default/web does not admit this client.",
         ),
         (
             "203.0.113.7",
             "192.168.56.71:30080",
-            "prerouting translate-arriving",
             "Dropped",
-            "spec.externalTrafficPolicy of default/web is Local, and node-2 has no ready endpoint",
+            "NoEndpointHere",
+            "Dropped: spec.externalTrafficPolicy of default/web is Local, and node-2 has no ready \
+             endpoint of it.",
         ),
     ] {
         let (packet, cluster) = packet(from, to);
-        let reply = reply("node-2", place, &[(verdict, "", 1)]);
-        let notes = notes(&packet, &[Seen { reply, share: 1.0 }], &cluster);
-        assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains(says), "{says} in {notes:?}");
+        let mut reply = reply("node-2", "a chain", &[(verdict, "", 1)]);
+        why.clone_into(&mut reply.why);
+        let (namespace, name) = ("default".to_owned(), "web".to_owned());
+        reply.service = Some(Origin { namespace, name, ..Origin::default() });
+        let notes = notes(&packet, &[Seen { reply, share: 1.0, silent: None }], &cluster);
+        assert_eq!(notes, [says]);
     }
+}
+
+#[test]
+fn what_shares_do_not_tell_is_said() {
+    let (packet, cluster) = packet("web-1", "web");
+    let mut sticky = reply("node-2", "pick", &[("Delivered", "10.244.1.2:8080", 1)]);
+    sticky.affinity_seconds = 10800;
+    let mut hashed = reply("node-2", "pick", &[("Delivered", "10.244.1.2:8080", 1)]);
+    hashed.scheduler = "sh".to_owned();
+    for (reply, says) in
+        [(sticky, "within the last 10800 s keeps its pod"), (hashed, "scheduler sh")]
+    {
+        let notes = notes(&packet, &[Seen { reply, share: 1.0, silent: None }], &cluster);
+        assert!(notes.len() == 1 && notes[0].contains(says), "{notes:?}");
+    }
+    let lost = TraceReply { node: "node-3".to_owned(), ..TraceReply::default() };
+    let silent = Some("not connected".to_owned());
+    let notes = notes(&packet, &[Seen { reply: lost, share: 0.25, silent }], &cluster);
+    assert_eq!(notes, ["What becomes of 25% is not known: node-3: not connected"]);
+}
+
+#[test]
+fn a_load_balancers_address_comes_to_the_node_that_answers_for_it() {
+    let (packet, cluster) = packet("203.0.113.7", "192.168.56.200:80");
+    assert!(cluster.may_come_to_any(&packet));
+    let seen = |announcer: &str| {
+        let mut reply = reply("node-1", "pick", &[("Delivered", "10.244.1.2:8080", 1)]);
+        announcer.clone_into(&mut reply.announcer);
+        [Seen { reply, share: 1.0, silent: None }]
+    };
+    let announced = notes(&packet, &seen("node-1"), &cluster);
+    assert_eq!(announced, ["Note: node-1 answers for 192.168.56.200 on the nodes' network."]);
+    let unknown = notes(&packet, &seen(""), &cluster);
+    assert!(unknown[0].contains("it may come to any node"), "{unknown:?}");
 }
 
 #[test]
@@ -133,7 +174,7 @@ fn a_client_outside_is_told_that_cluster_addresses_are_not_for_it() {
     for to in ["web", "10.244.1.2:8080"] {
         let (packet, cluster) = packet("203.0.113.7", to);
         let reply = reply("node-1", "pick", &[("Delivered", "10.244.1.2:8080", 1)]);
-        let notes = notes(&packet, &[Seen { reply, share: 1.0 }], &cluster);
+        let notes = notes(&packet, &[Seen { reply, share: 1.0, silent: None }], &cluster);
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(notes[0].contains("means something inside the cluster only"), "{notes:?}");
     }
