@@ -131,7 +131,6 @@ impl Announcing {
             told = self.told.recv() => told.map(News::Told),
             Ok(()) = self.silent.changed() => {
                 let silent = self.silent.borrow_and_update().clone();
-                tracing::info!(nodes = ?silent, "nodes that were heard and are not any more");
                 Some(News::Silent(silent))
             }
             else => None,

@@ -277,9 +277,15 @@ impl Inputs {
         }
     }
 
-    /// Which other nodes are silent on their network.
+    /// Which other nodes are silent on their network, as it seems: anybody there may invent names,
+    /// and only those of nodes count.
     pub(crate) fn set_silent(&mut self, silent: BTreeSet<Arc<str>>) {
-        self.dirty.silence |= self.snapshot.silent != silent;
+        let is_node = |name: &&Arc<str>| self.snapshot.nodes.contains_key(*name);
+        let nodes: Vec<_> = silent.iter().filter(is_node).collect();
+        if !self.snapshot.silent.iter().filter(is_node).eq(nodes.iter().copied()) {
+            tracing::info!(?nodes, "nodes that were heard and are not any more");
+            self.dirty.silence = true;
+        }
         self.snapshot.silent = silent;
     }
 

@@ -148,6 +148,24 @@ fn a_node_dirties_everything_but_only_when_it_differs() {
 }
 
 #[test]
+fn only_the_silence_of_nodes_is_news_and_it_counts_for_one_that_comes_later() {
+    let mut inputs = listed();
+    let silent = |inputs: &mut Inputs, names: &[&str]| {
+        inputs.set_silent(names.iter().map(|name| (*name).into()).collect());
+        std::mem::take(&mut inputs.dirty.silence)
+    };
+    let other = || ServiceName::new("", "node-2");
+    inputs.apply(Event::Node(Change::Set(other(), (Node::default(), None))));
+    assert!(!silent(&mut inputs, &["invented"]));
+    assert!(silent(&mut inputs, &["invented", "node-2"]));
+    assert!(!silent(&mut inputs, &["another", "node-2", "node-3"]));
+    assert!(silent(&mut inputs, &["another", "node-3"]), "it speaks");
+    inputs.dirty = super::Dirty::default();
+    inputs.apply(Event::Node(Change::Set(ServiceName::new("", "node-3"), (Node::default(), None))));
+    assert!(inputs.dirty.all && inputs.snapshot.silent.contains("node-3"));
+}
+
+#[test]
 fn what_the_own_node_says_is_news_but_changes_nothing_in_the_kernel() {
     let mut inputs = listed();
     let own = |wanted: Option<&str>| {
