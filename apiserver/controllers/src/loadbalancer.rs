@@ -95,8 +95,7 @@ fn hear_of_services(context: &Context, queue: &Sink) {
                 sink.add(Look::AtPool(meta::name(&*pool).to_owned()));
             }
         }
-        let freed: Vec<IpAddr> = before.into_iter().filter(|a| !after.contains(a)).collect();
-        hear_of_free_addresses(&view, &sink, &freed);
+        hear_of_free_addresses(&view, &sink, &freed(before, &after));
         // One that is new to us may have been left without, by somebody who did not live to see it.
         let may_get_more = |service: &Service| {
             let unheard_of = change.old.is_none() && pools::lacks_addresses(service);
@@ -130,9 +129,11 @@ fn hear_of_the_rest(context: &Context, queue: &Sink) {
     let (sink, source) = (queue.clone(), Arc::downgrade(&context.view));
     context.view.nodes.on_change(move |change: &Change<Node>| {
         sink.add(Look::AtNodes);
-        if let (Some(view), Some(gone), None) = (source.upgrade(), &change.old, &change.new) {
+        if let Some(view) = source.upgrade() {
+            let before = change.old.as_deref().map(node_addresses).unwrap_or_default();
+            let after = change.new.as_deref().map(node_addresses).unwrap_or_default();
             // A pool has them perhaps, and did not give them away.
-            hear_of_free_addresses(&view, &sink, &node_addresses(gone));
+            hear_of_free_addresses(&view, &sink, &freed(before, &after));
         }
     });
     let (sink, source) = (queue.clone(), Arc::downgrade(&context.view));
@@ -162,6 +163,11 @@ fn hear_of_the_rest(context: &Context, queue: &Sink) {
             sink.add(Look::AtNodes);
         }
     });
+}
+
+/// The addresses that were somebody's, and are not any more.
+fn freed(before: Vec<IpAddr>, after: &[IpAddr]) -> Vec<IpAddr> {
+    before.into_iter().filter(|address| !after.contains(address)).collect()
 }
 
 /// Has the server look at the Services that might get one of these addresses, and at no other.

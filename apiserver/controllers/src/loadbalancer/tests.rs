@@ -86,6 +86,40 @@ fn a_free_address_is_for_those_who_lack_its_family_and_do_not_name_another() {
     }
 }
 
+/// A node with these addresses.
+fn node(addresses: &[&str]) -> Node {
+    let list = addresses.iter().map(|at| json!({ "type": "InternalIP", "address": at }));
+    read(json!({
+        "metadata": { "name": "node-1" },
+        "status": { "addresses": list.collect::<Vec<_>>() },
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_a_node_gives_up_is_offered_to_who_waits_for_it() {
+    let api = FakeApi::default();
+    api.create::<AddressPool>(&read(json!({
+        "metadata": { "name": "four" }, "spec": { "addresses": ["10.9.0.0/24"] },
+    })));
+    api.create(&node(&["10.9.0.1", "10.9.0.2"]));
+    api.create(&dual("first", "10.9.0.1", &[]));
+    api.create(&dual("second", "10.9.0.2", &[]));
+    let patched = |api: &FakeApi| {
+        ["first", "second"].map(|name| {
+            let path = format!("PATCH /api/v1/namespaces/default/services/{name}");
+            api.writes().iter().filter(|write| write.starts_with(&path)).count()
+        })
+    };
+    let resources = [fake::resources(), vec![AddressPool::resource()]].concat();
+    let _controllers = api.run_controllers_of(resources);
+    api.eventually("a first look at both", |api| patched(api) == [1, 1]).await;
+    let moved = node(&["10.9.0.2", "10.9.0.3"]).status;
+    api.change("", "node-1", |node: &mut Node| node.status = moved);
+    api.eventually("the first's address is free", |api| patched(api) == [2, 1]).await;
+    api.take::<Node>("", "node-1");
+    api.eventually("the second's is, too", |api| patched(api) == [2, 2]).await;
+}
+
 /// Of a pool of one family, all Services that would have both lack something for ever.
 #[tokio::test(start_paused = true)]
 async fn an_address_that_nobody_else_could_use_is_freed_without_a_write_to_any_service() {
