@@ -39,7 +39,7 @@ test: test-deps ## Run every test, including those on real containers and packet
 .PHONY: vm vm-slow vm-rows
 vm: test-deps ## Prove the IPVS engine on Debian's kernel in a virtual machine
 	cargo build --locked -p minictl -p e2e --bins --example peer
-	cargo test --locked -p netd --test packets --test loop --no-run
+	cargo test --locked -p netd --test packets --test loop --test executor --no-run
 	tests/vm/run.sh target/debug/minictl
 vm-slow: test-deps ## The same with checks that wait for minutes
 	VM_SLOW=1 $(MAKE) vm

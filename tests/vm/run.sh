@@ -5,6 +5,7 @@
 #   tests/vm/run.sh [MINICTL]     default: $MINICTL_BIN, else target/debug/minictl
 #   PEER_BIN                      the two ends of a call; default: target/debug/examples/peer
 #   PACKETS_BIN, LOOP_BIN         netd's tests with real packets and of its whole loop; default: the newest that cargo built
+#   EXECUTOR_BIN                  those of what it does to the kernel; likewise
 #   VM_PART=cluster|packets|loop  a part of the checks only
 #   VM_SLOW=1                     those that wait for minutes, too
 #   VM_TESTS="NAME... OPTION..."  of netd's tests only these
@@ -21,6 +22,7 @@ built=${CARGO_TARGET_DIR:-$root/target}/debug
 peer=${PEER_BIN:-$built/examples/peer}
 packets=${PACKETS_BIN:-$(newest_test packets)}
 loop=${LOOP_BIN:-$(newest_test loop)}
+executor=${EXECUTOR_BIN:-$(newest_test executor)}
 
 MEMORY=1024       # MiB; the initramfs takes about 250 of it
 TIME_LIMIT=${VM_TIME_LIMIT:-1800}   # seconds until QEMU is killed: several times what an idle machine needs
@@ -34,7 +36,8 @@ build_image() {
   strip -o "$work/peer" "$peer"
   strip -o "$work/packets" "$packets"
   strip -o "$work/loop" "$loop"
-  add_programs "$work/minictl" "$work/peer" "$work/packets" "$work/loop"
+  strip -o "$work/executor" "$executor"
+  add_programs "$work/minictl" "$work/peer" "$work/packets" "$work/loop" "$work/executor"
   add_tools "${TOOLS[@]}"
   add_modules lib net/802 net/bridge net/llc net/ipv4 net/ipv6 net/netfilter net/sctp drivers/net/{dummy,veth}.ko
   echo "${VM_TESTS:-}" >"$image/guest/tests"
@@ -45,6 +48,7 @@ build_image() {
 [ -x "$peer" ] || fail "$peer is missing: cargo build -p e2e --example peer"
 [ -x "$packets" ] || fail "no packets in $built/deps: cargo test --no-run -p netd --test packets"
 [ -x "$loop" ] || fail "no loop in $built/deps: cargo test --no-run -p netd --test loop"
+[ -x "$executor" ] || fail "no executor in $built/deps: cargo test --no-run -p netd --test executor"
 needs qemu-system-x86_64 cpio busybox strip
 fetch_kernel
 work=$(mktemp -d "$cache/run.XXXXXX")

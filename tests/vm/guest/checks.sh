@@ -20,6 +20,7 @@ if wanted packets || wanted loop; then
   for module in sctp veth bridge dummy nf_tables nfnetlink; do modprobe $module; done
 fi
 if wanted packets; then
+  netd_tests executor ipvs
   # Firewalls of others need their programs, and are told from another's words on nftables only.
   netd_tests packets ipvs --skip firewalls::
   # All of it runs on nftables on any machine: here what is new of this kernel.
