@@ -31,7 +31,8 @@ impl Cluster {
         let domain: DomainName = "cluster.local.".parse().unwrap();
         let dns = Dns::new("node-1", &domain, vec!["10.96.0.0/12".parse().unwrap()]);
         dns.change(fill);
-        let at = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Not by UDP: connections that are over keep their ports for a minute.
+        let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         dns.listen(vec![at]);
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.spawn(async move { dns.run().await });

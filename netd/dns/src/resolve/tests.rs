@@ -420,14 +420,22 @@ async fn a_server_that_can_not_say_is_passed_over() {
 
 #[tokio::test]
 async fn what_no_datagram_carries_is_fetched_by_tcp() {
-    let cut = odd_server(|question, _| {
+    let truncated: How = |question, _| {
         let mut answer = question.clone();
         answer.metadata.message_type = MessageType::Response;
         answer.metadata.truncation = true;
         answer.to_vec().unwrap()
-    })
-    .await;
-    let listener = tokio::net::TcpListener::bind(cut.addr).await.unwrap();
+    };
+    // A port that is free for UDP may be taken for TCP, by a connection that is over.
+    let mut ports = 0;
+    let (cut, listener) = loop {
+        let cut = odd_server(truncated).await;
+        match tokio::net::TcpListener::bind(cut.addr).await {
+            Ok(listener) => break (cut, listener),
+            Err(error) => assert!(ports < 10, "{error}"),
+        }
+        ports += 1;
+    };
     tokio::spawn(async move {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let (mut stream, _) = listener.accept().await.unwrap();

@@ -27,7 +27,9 @@ fn serve_web_at(dns: &Dns, last: u8) {
 /// A name server at an address of loopback that nobody else has.
 async fn running() -> (Dns, SocketAddr) {
     let dns = dns();
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Free for TCP is mostly free for UDP. Not the other way round: connections that are over keep
+    // their ports for a minute.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     dns.listen(vec![free]);
     let server = dns.clone();
     tokio::spawn(async move { server.run().await });
