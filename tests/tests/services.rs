@@ -355,6 +355,25 @@ fn a_service_changes_its_type_and_keeps_or_gives_back_what_it_had() {
                 other => Err(format!("{other:?}")),
             }
         });
+
+        // Straight to a node port, and straight back.
+        room.patches(
+            "svc/web",
+            r#"{"spec":{"type":"NodePort","externalName":null,"selector":{"app":"web"},
+               "ports":[{"port":80,"targetPort":8080}]}}"#,
+        );
+        let node_port = spec(room, "web")["ports"][0]["nodePort"].as_u64().expect("a node port");
+        room.is_served("client", &format!("http://{}:{node_port}", NODES[1]), &pods);
+        room.patches(
+            "svc/web",
+            r#"{"spec":{"type":"ExternalName","externalName":"api.example.com","selector":null}}"#,
+        );
+        e2e::wait_for("the node port to be closed again", SOON, || {
+            match room.asks("client", &format!("http://{}:{node_port}", NODES[1])) {
+                Err(CurlError::Refused) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
         // Somebody else may have it now.
         room.applies(&service("heir", &format!("{{clusterIP: {vip}, ports: [{{port: 80}}]}}")));
     });
