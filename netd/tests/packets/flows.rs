@@ -9,8 +9,9 @@ use crate::net::{Host, Outcome, ask, connect, root, serve, udp_ask, udp_socket};
 use crate::{answered, at, engine, isolated, web};
 use netmodel::nft::Engine;
 
-/// What a node remembers of these protocols: a line for each connection, without its age and state,
-/// and without those that mention `but`.
+/// What a node remembers of the protocols that Services have: a line for each connection, without
+/// its age and state, and without those that mention `but`. The kernel's own words to groups of
+/// hosts (IGMP) come when it likes.
 fn remembered(node: &Host, but: &[&str]) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for family in ["ipv4", "ipv6"] {
@@ -18,7 +19,8 @@ fn remembered(node: &Host, but: &[&str]) -> BTreeSet<String> {
             let words = line.split_whitespace().filter(|word| word.contains('='));
             let protocol = line.split_whitespace().next().unwrap_or_default();
             let line = words.fold(protocol.to_owned(), |line, word| line + " " + word);
-            if !but.iter().any(|text| line.contains(text)) {
+            let is_ours = ["tcp", "udp", "sctp"].contains(&protocol);
+            if is_ours && !but.iter().any(|text| line.contains(text)) {
                 lines.insert(line);
             }
         }
