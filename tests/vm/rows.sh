@@ -22,7 +22,7 @@ ROWS=(services services_paths services_endpoints rolling dataplane ipv6 nodes na
 MEMORY=${VM_MEMORY:-6144}          # MiB; labs' folders are in it
 TIME_LIMIT=${VM_TIME_LIMIT:-7200}  # seconds until QEMU is killed
 TOOLS=(bash containerd containerd-shim-runc-v2 ctr runc kubectl ip nft ipvsadm conntrack nsenter ss sysctl curl dig openssl
-  jq tar script setpriv taskset timeout git arping ndisc6)
+  jq tar script hostname setpriv taskset timeout git arping ndisc6)
 IMAGES=/var/cache/minictl/images
 [ $# -gt 0 ] && ROWS=("$@")
 
@@ -50,8 +50,8 @@ build_image() {
     add_programs "$work/$test"
     mv "$image/usr/bin/$test" "$image/tests/$test"
   done
-  # As the tests ask for by name of the shell's.
-  ln -s busybox "$image/usr/bin/sh"
+  # busybox would run its own "ip" and not the one that tests mean.
+  ln -s bash "$image/usr/bin/sh"
   cp -r /etc/{passwd,group,services,nsswitch.conf} "$image/etc/"
   cp /etc/ssl/openssl.cnf "$image/usr/lib/ssl/"
   cp -r "$IMAGES" "$image/var/cache/minictl/images"
