@@ -23,8 +23,8 @@ if wanted packets; then
   netd_tests executor ipvs
   # Firewalls of others need their programs, and are told from another's words on nftables only.
   netd_tests packets ipvs --skip firewalls::
-  # All of it runs on nftables on any machine: here what is new of this kernel.
-  [ -n "$(cat tests)" ] || netd_tests packets nftables matrix:: sctp
+  # All of it runs on nftables on any machine: here what must be the same on this kernel, and what is new.
+  [ -n "$(cat tests)" ] || netd_tests packets nftables matrix:: table:: sctp
   without_module dummy drivers/net/dummy.ko netd_tests packets ipvs links:: everyday::
 fi
 # There is no dig in the guest, and its names have nothing to do with the kernel.
